@@ -17,6 +17,7 @@ use super::engine::{
 use super::feed::{self, Feeds};
 use super::freezing;
 use super::held;
+use super::held_side::{self, HeldSide};
 use super::hold::{lock, probe};
 use super::hooks::HostHooks;
 use super::hydrate_order::HydrateOrder;
@@ -38,7 +39,7 @@ use super::refusal::{
 use super::rewind;
 use super::scrubber::Scrubber;
 use super::show;
-use super::sides::{self, HeldSide, OpenedSides, lasting_name, may_be_read, recorded};
+use super::sides::{self, OpenedSides, lasting_name, may_be_read, recorded};
 use super::store_state;
 use super::streaming;
 use super::streams::StoreEnd;
@@ -299,6 +300,7 @@ pub(super) fn open_volume(
         OpenFor::Mount | OpenFor::Work => device::Access::ReadWrite,
         OpenFor::MountReadOnly | OpenFor::Look | OpenFor::LookAsMounted => device::Access::ReadOnly,
     };
+    let is_directory = kind == StoreKind::DirectoryStore;
     let device: Arc<dyn Device> = match kind {
         StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. } => {
             Arc::new(FileDevice::open(store, device_access).map_err(|e| io(store, e))?)
@@ -313,7 +315,8 @@ pub(super) fn open_volume(
     let device = recorded(device)?;
     let (held, device): (_, Arc<dyn Device>) = if access.writes() {
         let named = lasting_name(given, store);
-        let home = HeldSide { path: store.clone(), named, device: raw, _lock: lock };
+        let places = (store.clone(), named);
+        let home = HeldSide::new(places, is_directory, (raw, lock), held_side::LIMIT);
         let sides = sides::open(home, device, partner)?;
         let mirror = sides.mirror.clone();
         (Held::Sides(sides), mirror)
@@ -360,7 +363,7 @@ struct Open {
     /// It was opened for changes.
     writes: bool,
     /// Its sides, if it was.
-    sides: Option<StoreSides>,
+    sides: Option<Arc<StoreSides>>,
     /// How it stands to its other side, if it is only read.
     stands: Option<Value>,
     /// Let go of by `close`: who waits for that finds the store free.
@@ -368,7 +371,7 @@ struct Open {
 }
 
 impl Open {
-    fn sides(&self) -> Result<&StoreSides, Failure> {
+    fn sides(&self) -> Result<&Arc<StoreSides>, Failure> {
         let what = "the store is mounted read-only: nothing can be done about its sides";
         self.sides.as_ref().ok_or_else(|| Failure::new(Code::ReadOnly, what))
     }
@@ -650,7 +653,8 @@ impl Engine for Open {
         if let Some(copies) = self.hydrator.summary() {
             status["copies"] = json!(copies);
         }
-        if let Some(mirror) = self.sides.as_ref().map(StoreSides::status).or_else(|| self.stands.clone()) {
+        if let Some(mirror) = self.sides.as_ref().map(|sides| sides.status()).or_else(|| self.stands.clone())
+        {
             status["mirror"] = mirror;
         }
         status

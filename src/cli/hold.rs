@@ -22,10 +22,21 @@ pub(super) fn probe(store: &Path) -> Result<StoreKind, Failure> {
 
 /// Locks a store, and waits a little for who is about to let go of it.
 pub(super) fn lock(store: &Path, kind: &StoreKind, mode: LockMode) -> Result<StoreLock, Failure> {
+    lock_telling(store, kind, mode, &|| true)
+}
+
+/// The same. `goes_on` hears of each try, and says whether there is to be another.
+pub(super) fn lock_telling(
+    store: &Path,
+    kind: &StoreKind,
+    mode: LockMode,
+    goes_on: &dyn Fn() -> bool,
+) -> Result<StoreLock, Failure> {
     let who = format!("pid {}", std::process::id());
     let begin = Instant::now();
     let mut locked = StoreLock::acquire(store, kind, mode, &who);
     while matches!(locked, Err(LockError::Held { .. }))
+        && goes_on()
         && (begin.elapsed() < LOCK_PATIENCE
             || (begin.elapsed() < CLOSE_PATIENCE && Client::is_closing(store)))
     {

@@ -67,6 +67,14 @@ impl<'f> SideChanges<'f> {
         (path, device): (&'f Path, Arc<dyn Device>),
         parted_at: Epoch,
     ) -> Result<SideChanges<'f>, Failure> {
+        SideChanges::read(ours, (path, device), parted_at).map_err(|f| unreadable(path, &f))
+    }
+
+    fn read(
+        ours: &'f Fs,
+        (path, device): (&'f Path, Arc<dyn Device>),
+        parted_at: Epoch,
+    ) -> Result<SideChanges<'f>, Failure> {
         let options = OpenOptions { access: Access::ReadWrite, cache_bytes: CACHE_BYTES };
         let volume =
             Volume::open(Arc::new(Overlay::new(device)), options).map_err(|e| told_volume(path, &e))?;
@@ -292,6 +300,12 @@ impl<'f> SideChanges<'f> {
             name => free_name(name, &self.from(), &is_taken),
         }
     }
+}
+
+/// A side that went on and of which nothing can be received.
+fn unreadable(side: &Path, f: &Failure) -> Failure {
+    let what = "it went on by itself, and what it has cannot be read, so that it would be lost; say --discard if it may be";
+    Failure::new(f.code, format!("{}: {what}: {}", names::shown(side), f.message))
 }
 
 /// A name that nobody has: the name, with the suffix, or with a number besides.

@@ -193,6 +193,11 @@ pub(super) const DEVICE_START_BYTES: u64 = 1 << 20;
 
 /// True if the first bytes of a file or block device, so many at most, are not all zero.
 pub(super) fn has_content(path: &Path, bytes: u64) -> bool {
+    has_content_telling(path, bytes, &|| true)
+}
+
+/// The same. `goes_on` hears of each part, and says whether there is to be another.
+pub(super) fn has_content_telling(path: &Path, bytes: u64, goes_on: &dyn Fn() -> bool) -> bool {
     let look = || -> std::io::Result<bool> {
         let file = std::fs::File::open(path)?;
         if file.metadata()?.is_file() && file.metadata()?.blocks() == 0 {
@@ -201,7 +206,7 @@ pub(super) fn has_content(path: &Path, bytes: u64) -> bool {
         let (mut rest, mut part) = (file.take(bytes), vec![0; 1 << 20]);
         loop {
             let n = rest.read(&mut part)?;
-            if n == 0 || part[..n].iter().any(|b| *b != 0) {
+            if n == 0 || !goes_on() || part[..n].iter().any(|b| *b != 0) {
                 return Ok(n > 0);
             }
         }

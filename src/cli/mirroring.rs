@@ -1,15 +1,22 @@
 //! What the daemon does about the sides of its store: attach, fill, split, compare, detach.
 //!
 //! One such order at a time. A side is filled by a thread of its own, which ends with the store; what it had not filled is
-//! incomplete, and is filled from there on when the side is back.
+//! incomplete, and is filled from there on when the side is back. That thread also finds out what a side lacks that was behind
+//! when the store was opened, so that nobody waits for that. A side that is no part of the mirror is called with a limit:
+//! one that hangs is an error, and an order is the only one that waits for it.
 
 use super::apart;
+use super::held_side::{HeldSide, LIMIT, late};
 use super::kept_changes::{SideChanges, encode_kept};
 use super::mirror_order::{MirrorOrder, encode_side};
 use super::refusal::{told, told_volume};
-use super::sides::{HeldSide, OpenedSides, hold_new_side, hold_side, label_in_force, told_mirror};
+use super::side_filling::{FillingPace, FillingTold};
+use super::sides::{
+    OpenedSides, hold_new_side, hold_side, label_in_force, limit_of, real_path, told_mirror, went_on,
+};
 use crate::ctl::{Code, Failure, StoreId};
-use crate::device::mirror::{Both, NewSide, meet, parted_at};
+use crate::device::mirror::{NewSide, Timed, parted_at};
+use crate::device::patience::patiently;
 use crate::device::{Device, Mirror, mark};
 use crate::format::Epoch;
 use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
@@ -19,18 +26,12 @@ use crate::sys::random::random;
 use crate::volume::{FillFrom, Filled, RINGS, compare_sides};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-
-/// How long a side may keep the other waiting, if nobody says.
-pub(super) const LIMIT: Duration = Duration::from_secs(10);
-/// How often a filling that is paused looks whether it may go on.
-const PAUSE: Duration = Duration::from_millis(100);
+use std::time::Duration;
 
 /// The sides of an open store. Any thread; orders take turns.
 pub(super) struct StoreSides {
@@ -43,38 +44,10 @@ pub(super) struct StoreSides {
     /// What is held, by the number of the side. No side is let go of while it takes part.
     held: Mutex<[Option<HeldSide>; 2]>,
     filling: Mutex<Option<JoinHandle<()>>>,
-    /// Where a directory store ended before it was to fit on another side.
+    /// Where the store ended before it was to fit on another side. Labels have it as well.
     wide: Mutex<Option<u64>>,
-    told: Arc<Told>,
+    told: Arc<FillingTold>,
     turn: Mutex<()>,
-}
-
-/// What a filling tells, and is told.
-#[derive(Default)]
-struct Told {
-    running: AtomicBool,
-    done: AtomicU64,
-    total: AtomicU64,
-    copied: AtomicU64,
-    /// What of that was content, once it is known, and what could not be read.
-    content: Mutex<Option<u64>>,
-    unread: AtomicU64,
-    ends: AtomicBool,
-    paused: AtomicBool,
-    /// Bytes a second at most; 0: no limit.
-    rate: AtomicU64,
-    /// How the last one ended, if not well.
-    failed: Mutex<Option<String>>,
-}
-
-impl Told {
-    fn at(&self, filled: Filled) {
-        self.done.store(filled.done, SeqCst);
-        self.total.store(filled.total, SeqCst);
-        self.copied.store(filled.copied, SeqCst);
-        self.unread.store(filled.unread, SeqCst);
-        *self.content.lock() = filled.content;
-    }
 }
 
 fn refused<T>(code: Code, what: impl Into<String>) -> Result<T, Failure> {
@@ -83,19 +56,20 @@ fn refused<T>(code: Code, what: impl Into<String>) -> Result<T, Failure> {
 
 impl StoreSides {
     /// Of a store that was just opened. A side that is behind is filled in the background.
-    pub(super) fn new(fs: &Arc<Fs>, opened: OpenedSides) -> StoreSides {
+    pub(super) fn new(fs: &Arc<Fs>, opened: OpenedSides) -> Arc<StoreSides> {
         let OpenedSides { mirror, home, other, is_behind, named } = opened;
-        let sides = StoreSides {
+        let wide = mirror.label().map(|label| label.wide).filter(|wide| *wide > 0);
+        let sides = Arc::new(StoreSides {
             fs: fs.clone(),
             mirror,
             store: home.path.clone(),
             named,
             held: Mutex::new([Some(home), other]),
             filling: Mutex::default(),
-            wide: Mutex::default(),
+            wide: Mutex::new(wide),
             told: Arc::default(),
             turn: Mutex::default(),
-        };
+        });
         if is_behind && let Err(f) = sides.fill_behind() {
             log::error!("mirror: the side that is behind is not filled: {f}");
         }
@@ -104,7 +78,7 @@ impl StoreSides {
 
     /// Carries out an order. `progress` hears of what takes long.
     pub(super) fn order(
-        &self,
+        self: &Arc<StoreSides>,
         order: &MirrorOrder,
         progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
@@ -189,7 +163,10 @@ impl StoreSides {
         let states = self.mirror.states();
         let mut held = self.held.lock();
         let gone = held.iter_mut().zip(&states).filter(|(_, state)| state.is_none());
-        gone.filter_map(|(held, _)| held.take()).last()
+        let gone: Vec<HeldSide> = gone.filter_map(|(held, _)| held.take()).collect();
+        // Closed when nobody waits for the lock.
+        drop(held);
+        gone.into_iter().last()
     }
 
     /// Has the side leave by which the store is not known.
@@ -201,16 +178,19 @@ impl StoreSides {
         }
     }
 
-    /// Has the store end where it did before it was to fit on another side, or where its device does, as far as it was opened.
+    /// Has the store end where it did before it was to fit on another side, or where its device does.
     fn give_back(&self) -> Result<(), Failure> {
+        self.mirror.fit_only_side();
         let held =
-            self.held.lock()[self.serving()].as_ref().map(|side| (side.path.is_dir(), side.device.size()));
-        let size = match (held, self.wide.lock().take()) {
+            self.held.lock()[self.serving()].as_ref().map(|side| (side.is_directory, side.device().size()));
+        let size = match (held, *self.wide.lock()) {
             (Some((false, size)), _) => size,
             (_, wide) => wide.unwrap_or(0),
         };
         let size = size.min(self.mirror.size());
-        self.fs.volume().widen(size, || self.commit())
+        self.fs.volume().widen(size, || self.commit())?;
+        self.forget_wide();
+        Ok(())
     }
 
     fn commit(&self) -> Result<(), Failure> {
@@ -233,9 +213,16 @@ impl StoreSides {
         Ok(())
     }
 
-    fn attach(&self, path: &Path, force: bool, limit: Option<Duration>) -> Result<(), Failure> {
+    fn attach(
+        self: &Arc<StoreSides>,
+        path: &Path,
+        force: bool,
+        limit: Option<Duration>,
+    ) -> Result<(), Failure> {
         self.no_second()?;
-        let canonical = path.canonicalize().unwrap_or_else(|_| path.into());
+        let limit = limit.unwrap_or(LIMIT);
+        let Some(canonical) = real_path(path, limit) else { return Err(late(path, limit)) };
+        let canonical = canonical.unwrap_or_else(|| path.into());
         let is_here = |side: &HeldSide| {
             let store = &side.path;
             canonical == *store || canonical.starts_with(store) || store.starts_with(&canonical)
@@ -246,28 +233,27 @@ impl StoreSides {
                 format!("{}: this is the store itself, or in it, or around it", names::shown(path)),
             );
         }
-        apart::outside_of_mounts(
-            path,
-            self.fs.volume().location().id.map(|id| StoreId(id.device, id.inode)),
-        )?;
+        let own = self.fs.volume().location().id.map(|id| StoreId(id.device, id.inode));
+        let place = path.to_owned();
+        let outside = patiently(limit, move |_| apart::outside_of_mounts(&place, own));
+        outside.unwrap_or_else(|| Err(late(path, limit)))?;
         if !self.mirror.forget_lost() {
             return refused(Code::Busy, "calls of the side that was lost have not returned");
         }
         drop(self.let_go());
-        let side = hold_new_side(path, force)?;
+        let side = hold_new_side(path, force, limit)?;
         // What was deleted a moment ago may still be in use behind the new end.
         self.commit()?;
         self.commit()?;
         let (was, label) = (self.fs.volume().address_space(), self.mirror.label().is_some());
-        let first = self.wide.lock().is_none();
-        self.wide.lock().get_or_insert(was);
+        let first = self.note_wide(was);
         let joined = self.shrink_to(&side).and_then(|()| {
             self.set_mirrored(true)?;
-            self.join(&side, &FillFrom::Nothing, limit.unwrap_or(LIMIT))
+            self.join(&side, &side.timed(limit), &FillFrom::Nothing, limit)
         });
         if let Err(f) = joined {
             if first {
-                *self.wide.lock() = None;
+                self.forget_wide();
             }
             // The label of a side that took one says what the superblock has to say as well.
             self.undo(was, label || self.mirror.label().is_some());
@@ -276,9 +262,22 @@ impl StoreSides {
         self.start(side, FillFrom::Nothing)
     }
 
+    /// Keeps in mind where the store ends before it is to fit on another side, for labels too. False if that is known.
+    fn note_wide(&self, was: u64) -> bool {
+        let mut wide = self.wide.lock();
+        let is_new = wide.is_none();
+        self.mirror.set_wide(*wide.get_or_insert(was));
+        is_new
+    }
+
+    fn forget_wide(&self) {
+        self.mirror.set_wide(0);
+        *self.wide.lock() = None;
+    }
+
     /// Has the store end where a side does, from the next commit on.
     fn shrink_to(&self, side: &HeldSide) -> Result<(), Failure> {
-        let size = side.device.size();
+        let size = side.device().size();
         let Err(end) = self.fs.volume().shrink(size).map_err(|e| self.failed(&e))? else { return Ok(()) };
         let what = "and the highest address in use ends at";
         let place = names::shown(&side.path);
@@ -301,7 +300,7 @@ impl StoreSides {
     }
 
     /// Takes in a side, which notes first what it has, so that no older note of it counts.
-    fn join(&self, side: &HeldSide, from: &FillFrom, limit: Duration) -> Result<(), Failure> {
+    fn join(&self, side: &HeldSide, calls: &Timed, from: &FillFrom, limit: Duration) -> Result<(), Failure> {
         let (_, ours) = self.served();
         for path in [&ours, &side.named] {
             if path.as_os_str().len() > PARTNER_PATH_MAX {
@@ -309,112 +308,162 @@ impl StoreSides {
             }
         }
         let new = NewSide {
-            device: side.device.clone(),
+            device: side.device().clone(),
             path: side.named.as_os_str().as_bytes().to_vec(),
             partner_path: ours.as_os_str().as_bytes().to_vec(),
             limit,
         };
         if let Some(ours) = self.mirror.label() {
-            let noted = self.fs.volume().note_rest(from, &ours, &*side.device);
+            let noted = self.fs.volume().note_rest(from, &ours, calls);
             noted.map_err(|e| told_volume(&side.path, &e))?;
         }
-        self.mirror.join(new, &RINGS).map_err(|e| told_mirror(&side.path, e))?;
-        if let Err(e) = mark::open(&*side.device) {
+        let joined = self.mirror.join_held(new, &RINGS, side.holding());
+        joined.map_err(|e| told_mirror(&side.path, e))?;
+        if let Err(e) = mark::open(calls) {
             log::warn!("cannot mark the other side as open: {e}");
         }
         Ok(())
     }
 
     /// Fills a side that has joined, in the background.
-    fn start(&self, side: HeldSide, from: FillFrom) -> Result<(), Failure> {
-        self.held.lock()[1 - self.serving()] = Some(side);
-        let (fs, mirror, told) = (self.fs.clone(), self.mirror.clone(), self.told.clone());
+    fn start(self: &Arc<StoreSides>, side: HeldSide, from: FillFrom) -> Result<(), Failure> {
+        self.keep(side);
+        self.in_background(move |sides| sides.fill(&from)).inspect_err(|_| self.mirror.give_up("no thread"))
+    }
+
+    /// Keeps hold of the side that is not the one that serves.
+    fn keep(&self, side: HeldSide) {
+        let old = self.held.lock()[1 - self.serving()].replace(side);
+        // Closed when nobody waits for the lock.
+        drop(old);
+    }
+
+    /// Has a thread do something about the other side, which ends with the store.
+    fn in_background(
+        self: &Arc<StoreSides>,
+        work: impl FnOnce(&Arc<StoreSides>) -> Result<(), String> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let mut filling = self.filling.lock();
+        let told = &self.told;
+        if !told.begins() {
+            return refused(Code::Other, "the store is being unmounted");
+        }
         told.running.store(true, SeqCst);
-        told.ends.store(false, SeqCst);
         told.at(Filled::default());
         *told.failed.lock() = None;
+        let sides = self.clone();
         let work = move || {
-            let mut pace = Pace::new(&told);
-            if let Err(e) = fs.will_fill_a_side() {
-                log::error!("mirror: the other side is not filled: {e}");
-                mirror.give_up(&e.to_string());
-                *told.failed.lock() = Some(e.to_string());
-                return told.running.store(false, SeqCst);
+            if let Err(why) = work(&sides) {
+                log::error!("mirror: the other side was not filled: {why}");
+                *sides.told.failed.lock() = Some(why);
             }
-            let filled = fs.volume().fill(&mirror, &from, &mut |filled| pace.at(filled));
-            match filled {
-                Ok(filled) => {
-                    told.at(filled);
-                    let unread = match filled.unread {
-                        0 => String::new(),
-                        bytes => format!(", but for {bytes} that cannot be read"),
-                    };
-                    log::info!("mirror: both sides are in sync, {} bytes were copied{unread}", filled.copied);
-                }
-                Err(e) => {
-                    log::error!("mirror: the other side was not filled: {e}");
-                    *told.failed.lock() = Some(e.to_string());
-                }
-            }
-            told.running.store(false, SeqCst);
+            sides.told.running.store(false, SeqCst);
         };
-        let thread = std::thread::Builder::new().name("mirror".into()).spawn(work);
-        match thread {
-            Ok(thread) => *self.filling.lock() = Some(thread),
+        match std::thread::Builder::new().name("mirror".into()).spawn(work) {
+            Ok(thread) => *filling = Some(thread),
             Err(e) => {
-                self.told.running.store(false, SeqCst);
-                self.mirror.give_up("no thread");
+                told.running.store(false, SeqCst);
                 return refused(Code::Other, super::refusal::no_thread(&e));
             }
         }
         Ok(())
     }
 
-    /// The side that was found to be behind when the store was opened.
-    fn fill_behind(&self) -> Result<(), Failure> {
+    fn fill(&self, from: &FillFrom) -> Result<(), String> {
+        if let Err(e) = self.fs.will_fill_a_side() {
+            self.mirror.give_up(&e.to_string());
+            return Err(e.to_string());
+        }
+        let mut pace = FillingPace::new(&self.told);
+        let filled = self.fs.volume().fill(&self.mirror, from, &mut |filled| pace.at(filled));
+        let filled = filled.map_err(|e| e.to_string())?;
+        self.told.at(filled);
+        let unread = match filled.unread {
+            0 => String::new(),
+            bytes => format!(", but for {bytes} that cannot be read"),
+        };
+        log::info!("mirror: both sides are in sync, {} bytes were copied{unread}", filled.copied);
+        Ok(())
+    }
+
+    /// The side that was found to be behind when the store was opened: in the background, because to find out what it lacks
+    /// takes as long as to read all that it knows.
+    fn fill_behind(self: &Arc<StoreSides>) -> Result<(), Failure> {
         let Some(side) = self.held.lock()[1 - self.serving()].take() else { return Ok(()) };
-        let from = self.fill_from(&side)?;
-        self.bring_back(side, from)
+        self.in_background(move |sides| {
+            let brought = || {
+                let calls = sides.calls(&side);
+                let from = sides.fill_from(&side, &calls)?;
+                sides.take_in(&side, &calls, &from).map(|()| from)
+            };
+            let from = brought().map_err(|f| f.to_string())?;
+            sides.keep(side);
+            sides.fill(&from)
+        })
+    }
+
+    /// How long the other side is waited for.
+    fn limit(&self) -> Duration {
+        self.mirror.label().map_or(LIMIT, |label| limit_of(&label))
+    }
+
+    /// A side that takes part in nothing, for whoever waits for it no longer than the limit and ends with the store.
+    fn calls(&self, side: &HeldSide) -> Arc<Timed> {
+        let told = self.told.clone();
+        Arc::new(side.timed(self.limit()).until(Arc::new(move || told.is_ended())))
     }
 
     /// What a side has that was here before.
-    fn fill_from(&self, side: &HeldSide) -> Result<FillFrom, Failure> {
-        let (theirs, _) = label_in_force(&side.path, &*side.device)?;
+    fn fill_from(&self, side: &HeldSide, calls: &Arc<Timed>) -> Result<FillFrom, Failure> {
+        let (theirs, _) = label_in_force(&side.path, &**calls)?;
         let (Some(ours), Some(theirs)) = (self.mirror.label(), theirs) else { return Ok(FillFrom::Nothing) };
-        Ok(FillFrom::of_side(side.device.clone(), &ours, &theirs, self.mirror.reached_epoch()))
+        let from = FillFrom::of_side(calls.clone(), &ours, &theirs, self.mirror.reached_epoch());
+        // What cannot be read of it is copied; of one that hangs, or when this is to end, nothing is known.
+        if calls.is_lost() {
+            return Err(late(&side.path, self.limit()));
+        }
+        if self.told.is_ended() {
+            return refused(Code::Other, "it was ended");
+        }
+        Ok(from)
     }
 
-    /// Fills a side that was here before, with no more than what differs if that can be known.
-    fn bring_back(&self, side: HeldSide, from: FillFrom) -> Result<(), Failure> {
-        let (theirs, _) = label_in_force(&side.path, &*side.device)?;
+    /// Takes in a side that was here before, to be filled with no more than what differs if that can be known.
+    fn take_in(&self, side: &HeldSide, calls: &Timed, from: &FillFrom) -> Result<(), Failure> {
+        let (theirs, _) = label_in_force(&side.path, calls)?;
         if !self.fs.volume().is_mirrored() {
             self.set_mirrored(true)?;
         }
         let was = self.fs.volume().address_space();
-        self.shrink_to(&side)?;
+        self.shrink_to(side)?;
         let shrunk = self.fs.volume().address_space() < was;
-        let limit = theirs.map_or(LIMIT, |label| Duration::from_millis(u64::from(label.limit_ms)));
+        let first = shrunk && self.note_wide(was);
+        let limit = theirs.map_or(LIMIT, |label| limit_of(&label));
         // The superblocks that it gets must not say that it is larger than it is.
         let committed = if shrunk { self.commit() } else { Ok(()) };
-        if let Err(f) = committed.and_then(|()| self.join(&side, &from, limit)) {
+        if let Err(f) = committed.and_then(|()| self.join(side, calls, from, limit)) {
+            if first {
+                self.forget_wide();
+            }
             if shrunk {
                 self.undo(was, true);
             }
             return Err(f);
         }
-        self.start(side, from)
+        Ok(())
     }
 
     fn resync(
-        &self,
+        self: &Arc<StoreSides>,
         (with, keep): (Option<&Path>, Option<&Path>),
         how: Resync,
         progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
         self.no_second()?;
         let (served, _) = self.served();
+        let limit = self.limit();
         if let Some(keep) = keep
-            && keep.canonicalize().ok().as_ref() != Some(&served)
+            && real_path(keep, limit).flatten().as_ref() != Some(&served)
         {
             return refused(
                 Code::Invalid,
@@ -440,58 +489,47 @@ impl StoreSides {
         if path.as_os_str().is_empty() {
             return refused(Code::Invalid, "it is not known where the other side is: say so with --with");
         }
+        if !self.told.begins() {
+            return refused(Code::Other, "the store is being unmounted");
+        }
         let held = self.held.lock()[1 - self.serving()].take();
-        let held = held.filter(|side| path.canonicalize().is_ok_and(|path| path == side.path));
+        let Some(real) = real_path(path, limit) else { return Err(late(path, limit)) };
+        let held = held.filter(|side| real.as_ref() == Some(&side.path));
         // One that was cut short, or of which files went: nothing of it counts, whatever is there by now.
-        let lost_content = held.as_ref().is_some_and(|side| side.device.location().lost.is_some());
-        // One that has failed once flushes nothing any more, and is opened anew.
-        let side = match held.filter(|side| !lost_content && side.device.flush().is_ok()) {
-            Some(side) => side,
-            None => hold_side(path)?,
-        };
-        let (theirs, _) = label_in_force(&side.path, &*side.device)?;
-        let strangers = || {
-            refused(
-                Code::Invalid,
-                format!(
-                    "{}: this is no side of this mirror: see 'snapfs mirror attach --force'",
-                    names::shown(path)
-                ),
-            )
-        };
-        let Some(theirs) = theirs else { return strangers() };
-        let went_on = match meet(&ours, &theirs) {
-            Both::Together => return refused(Code::Invalid, "both sides are in sync"),
-            Both::FirstAhead => false,
-            Both::SplitBrain | Both::SecondAhead | Both::Neither => true,
-            Both::Strangers => {
-                let partners = ours.pair == theirs.pair && ours.partner == theirs.side;
-                if !partners || theirs.partner != ours.side {
-                    return strangers();
-                }
-                true
+        let (mut lost_content, mut flushes) = (false, false);
+        if let Some(side) = &held {
+            let calls = self.calls(side);
+            lost_content = calls.location().lost.is_some();
+            flushes = calls.flush().is_ok();
+            if calls.is_lost() {
+                return Err(late(path, limit));
             }
+        }
+        // One that has failed once flushes nothing any more, and is opened anew.
+        let side = match held.filter(|_| !lost_content && flushes) {
+            Some(side) => side,
+            None => hold_side(path, limit)?,
         };
-        // What was being filled is no store and has nothing.
-        let went_on = went_on && theirs.standing != Standing::Incomplete;
-        // What it had when it was split it has from here.
-        let went_on = went_on && (theirs.standing != Standing::Split || theirs.opened);
+        let calls = self.calls(&side);
+        let (theirs, _) = label_in_force(&side.path, &*calls)?;
+        let (theirs, went_on) = went_on(path, &ours, theirs)?;
         let has = if went_on && !matches!(how, Resync::Discard) {
-            let from = (side.path.as_path(), side.device.clone());
+            let from = (side.path.as_path(), calls.clone() as Arc<dyn Device>);
             let has = SideChanges::open(&self.fs, from, Epoch(parted_at(&ours, &theirs)));
-            Some(has.map_err(|f| unreadable(path, &f))?)
+            Some(has?)
         } else {
             None
         };
-        let from = if lost_content { FillFrom::Nothing } else { self.fill_from(&side)? };
+        let from = if lost_content { FillFrom::Nothing } else { self.fill_from(&side, &calls)? };
         if let Resync::DryRun { discards } = how {
-            return self.foretell(&side, &from, has.as_ref(), discards);
+            return self.foretell((&side, &calls), &from, has.as_ref(), discards);
         }
         let told = &mut |bytes| {
             progress(json!({"received_bytes": bytes}));
         };
         let kept = has.map(|has| has.receive(told)).transpose()?.unwrap_or_default();
-        self.bring_back(side, from)?;
+        self.take_in(&side, &calls, &from)?;
+        self.start(side, from)?;
         let mut status = self.status();
         if went_on {
             status["received"] = encode_kept(&kept);
@@ -502,12 +540,12 @@ impl StoreSides {
     /// What a resync would do: an object.
     fn foretell(
         &self,
-        side: &HeldSide,
+        (side, calls): (&HeldSide, &Timed),
         from: &FillFrom,
         has: Option<&SideChanges<'_>>,
         discards: bool,
     ) -> Result<Value, Failure> {
-        let bytes = self.fs.volume().bytes_to_fill(from, &*side.device);
+        let bytes = self.fs.volume().bytes_to_fill(from, calls);
         let kept = match has {
             Some(has) if !discards => has.planned()?,
             _ => Vec::new(),
@@ -552,7 +590,7 @@ impl StoreSides {
         };
         self.set_mirrored(false)?;
         if let Some(side) = &self.let_go() {
-            if let Err(e) = mark::close(&*side.device) {
+            if let Err(e) = mark::close(&side.timed(self.mirror.time_limit())) {
                 log::warn!("cannot mark the side that left as closed: {e}");
             }
             names::put(&mut made, "store", &side.path);
@@ -586,11 +624,13 @@ impl StoreSides {
             }
             return refused(Code::Invalid, "the store has no other side");
         }
+        // While the label knows where the store ended.
+        self.give_back()?;
         self.mirror.relabel(|_| None).map_err(|e| told_mirror(&self.store, e))?;
         self.set_mirrored(false)?;
         drop(self.let_go());
         *self.told.failed.lock() = None;
-        self.give_back()
+        Ok(())
     }
 
     fn verify(&self) -> Result<Value, Failure> {
@@ -606,8 +646,13 @@ impl StoreSides {
     }
 
     fn end_filling(&self) {
-        self.told.ends.store(true, SeqCst);
-        if let Some(thread) = self.filling.lock().take()
+        let thread = {
+            // With the lock: what begins after that is something else.
+            let mut filling = self.filling.lock();
+            self.told.end();
+            filling.take()
+        };
+        if let Some(thread) = thread
             && thread.join().is_err()
         {
             log::error!("the thread that fills a side has failed");
@@ -616,18 +661,30 @@ impl StoreSides {
 
     /// Ends what goes on in the background. The sides stay for the last commit.
     pub(super) fn end(&self) {
+        self.told.close();
         self.end_filling();
+    }
+
+    /// True if it does.
+    #[cfg(test)]
+    pub(super) fn is_ending(&self) -> bool {
+        self.told.is_ended()
     }
 
     /// Marks the sides as closed, if everything is durable, and lets go of them.
     pub(super) fn close(&self, whole: bool) {
         let serving = self.mirror.sides();
         let held = std::mem::take(&mut *self.held.lock());
-        let of = held.into_iter().enumerate().filter(|(n, _)| whole && serving.contains(n));
-        for side in of.filter_map(|(_, side)| side) {
-            if let Err(e) = mark::close(&*side.device) {
+        let in_sync = held.iter().enumerate().filter(|(n, _)| whole && serving.contains(n));
+        for side in in_sync.filter_map(|(_, side)| side.as_ref()) {
+            let closed = match serving.len() {
+                1 => mark::close(&**side.device()),
+                _ => mark::close(&side.timed(self.mirror.time_limit())),
+            };
+            if let Err(e) = closed {
                 log::warn!(
-                    "cannot mark the store as closed, a copy of it will be taken for one of a store in use: {e}"
+                    "cannot mark {} as closed, a copy of it will be taken for one of a store in use: {e}",
+                    names::shown(&side.path)
                 );
             }
         }
@@ -643,42 +700,4 @@ enum Resync {
     Discard,
     /// Nothing is done.
     DryRun { discards: bool },
-}
-
-/// A side that went on and of which nothing can be received.
-fn unreadable(side: &Path, f: &Failure) -> Failure {
-    let what = "it went on by itself, and what it has cannot be read, so that it would be lost; say --discard if it may be";
-    Failure::new(f.code, format!("{}: {what}: {}", names::shown(side), f.message))
-}
-
-/// Keeps a filling to its rate.
-struct Pace<'a> {
-    told: &'a Told,
-    since: Instant,
-    from: u64,
-}
-
-impl Pace<'_> {
-    fn new(told: &Told) -> Pace<'_> {
-        Pace { told, since: Instant::now(), from: 0 }
-    }
-
-    fn at(&mut self, filled: Filled) -> ControlFlow<()> {
-        self.told.at(filled);
-        loop {
-            if self.told.ends.load(SeqCst) {
-                return ControlFlow::Break(());
-            }
-            let rate = self.told.rate.load(SeqCst);
-            let ahead = rate > 0
-                && (filled.done - self.from) as f64 > rate as f64 * self.since.elapsed().as_secs_f64();
-            if !self.told.paused.load(SeqCst) && !ahead {
-                return ControlFlow::Continue(());
-            }
-            if self.told.paused.load(SeqCst) {
-                (self.since, self.from) = (Instant::now(), filled.done);
-            }
-            std::thread::sleep(if ahead { PAUSE / 10 } else { PAUSE });
-        }
-    }
 }

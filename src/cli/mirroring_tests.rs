@@ -1,26 +1,36 @@
 //! Sides that are held, in the order in which they are lost and come back: two simulated disks behind two real locks.
 
+use super::held_side::{HeldSide, LIMIT};
 use super::hold::{lock, probe};
 use super::mirror_order::MirrorOrder;
 use super::mirroring::StoreSides;
-use super::sides::{HeldSide, OpenedSides};
+use super::sides::{OpenedSides, hold_side};
+use super::store_state;
 use crate::clock::Clock;
 use crate::ctl::Code;
+use crate::device::hanging::Hanging;
 use crate::device::lock::LockMode;
 use crate::device::mirror::{read_label, write_label};
-use crate::device::{Mirror, Op, Persistence, Sim};
-use crate::fixtures::{bytes, overwrite, put};
+use crate::device::patience::patiently;
+use crate::device::{CrashPolicy, Device, Mirror, Op, Persistence, Sim};
+use crate::fixtures::{ADMIN, RW, bytes, overwrite, put, read_whole};
 use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES};
+use crate::format::{Key, LineId};
 use crate::fs::{Fs, FsOptions};
 use crate::limits::RESERVED_BYTES;
-use crate::ops::NodeId;
-use crate::volume::{Access, OpenOptions, Volume, newest_superblock};
+use crate::ops::{NodeId, Operations, SyncScope};
+use crate::volume::{Access, OpenOptions, Replay, Txn, Volume, VolumeError, newest_superblock};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 const SIZE: u64 = 64 << 20;
+/// Longer than a sound disk needs on a busy machine, and no longer than a test may wait.
+const LIMIT_MS: u32 = 400;
+/// Much longer than all limits together, and no longer than a test may wait before it fails.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Two files that stand for two disks, which are removed at the end.
 struct Places(PathBuf);
@@ -52,10 +62,16 @@ fn open(device: Arc<dyn crate::device::Device>) -> Arc<Fs> {
     Fs::open(volume, FsOptions::default(), Clock::manual(1_000_000)).unwrap()
 }
 
-fn held(path: &Path, device: Arc<Sim>) -> HeldSide {
+fn held(path: &Path, device: Arc<dyn Device>) -> HeldSide {
     let kind = probe(path).unwrap();
     let lock = lock(path, &kind, LockMode::Exclusive).unwrap();
-    HeldSide { path: path.into(), named: path.into(), device, _lock: lock }
+    HeldSide::new((path.into(), path.into()), false, (device, lock), LIMIT)
+}
+
+/// The same as if the device were a directory, which has no size of its own.
+fn held_directory(path: &Path, device: Arc<dyn Device>) -> HeldSide {
+    let lock = lock(path, &probe(path).unwrap(), LockMode::Exclusive).unwrap();
+    HeldSide::new((path.into(), path.into()), true, (device, lock), LIMIT)
 }
 
 fn is_free(path: &Path) -> bool {
@@ -68,8 +84,8 @@ fn is_free(path: &Path) -> bool {
     }
 }
 
-/// A store on two disks that are in sync.
-fn in_sync(places: &Places) -> ([Arc<Sim>; 2], Arc<Fs>, StoreSides) {
+/// A disk with a store, and the same once more.
+fn two_disks() -> [Sim; 2] {
     let first = Arc::new(Sim::new(SIZE, 1));
     Volume::create(first.clone(), SIZE, [9; 16], (0, 0)).unwrap();
     {
@@ -77,7 +93,11 @@ fn in_sync(places: &Places) -> ([Arc<Sim>; 2], Arc<Fs>, StoreSides) {
         fs.volume().set_mirrored(true).unwrap();
         fs.close().unwrap();
     }
-    let sims = [first.clone(), Arc::new(first.clone_image())];
+    [first.clone_image(), first.clone_image()]
+}
+
+/// Labels of two sides that are in sync, which are written.
+fn labelled(places: &Places, sims: [&Sim; 2], limit_ms: u32) -> [Label; 2] {
     let labels = [(1, 2, 1), (2, 1, 0)].map(|(side, partner, other)| Label {
         pair: [5; 16],
         number: 1,
@@ -88,25 +108,45 @@ fn in_sync(places: &Places) -> ([Arc<Sim>; 2], Arc<Fs>, StoreSides) {
         parted_from: 0,
         parted_at: 0,
         earlier: Vec::new(),
-        limit_ms: 600_000,
+        limit_ms,
         opened: false,
         home: None,
+        wide: 0,
         path: places.at(other).into_os_string().into_encoded_bytes(),
     });
-    for (sim, label) in sims.iter().zip(&labels) {
-        write_label(&**sim, label).unwrap();
+    for (sim, label) in sims.into_iter().zip(&labels) {
+        write_label(sim, label).unwrap();
     }
-    let [a, b] = sims.clone();
+    labels
+}
+
+/// A store on two devices with these labels that are in sync.
+fn opened(
+    places: &Places,
+    devices: [Arc<dyn Device>; 2],
+    labels: [Label; 2],
+) -> (Arc<Mirror>, Arc<Fs>, Arc<StoreSides>) {
+    let [a, b] = devices;
     let [one, two] = labels;
     let mirror = Arc::new(Mirror::together([(a.clone(), one), (b.clone(), two)], 7));
     let fs = open(mirror.clone());
     let (home, other) = (held(&places.at(0), a), Some(held(&places.at(1), b)));
     let named = home.path.clone();
-    let sides = StoreSides::new(&fs, OpenedSides { mirror, home, other, is_behind: false, named });
+    let opened = OpenedSides { mirror: mirror.clone(), home, other, is_behind: false, named };
+    let sides = StoreSides::new(&fs, opened);
+    (mirror, fs, sides)
+}
+
+/// A store on two disks that are in sync.
+fn in_sync(places: &Places) -> ([Arc<Sim>; 2], Arc<Fs>, Arc<StoreSides>) {
+    let sims = two_disks().map(Arc::new);
+    let labels = labelled(places, [&sims[0], &sims[1]], 600_000);
+    let [a, b] = sims.clone();
+    let (_, fs, sides) = opened(places, [a, b], labels);
     (sims, fs, sides)
 }
 
-fn order(sides: &StoreSides, order: &MirrorOrder) -> Result<serde_json::Value, crate::ctl::Failure> {
+fn order(sides: &Arc<StoreSides>, order: &MirrorOrder) -> Result<serde_json::Value, crate::ctl::Failure> {
     sides.order(order, &mut |_| true)
 }
 
@@ -199,7 +239,7 @@ fn find(sim: &Sim, block: &[u8]) -> u64 {
     (0..SIZE).step_by(block.len()).find(is).expect("it is on the disk")
 }
 
-fn resynced(sides: &StoreSides) -> serde_json::Value {
+fn resynced(sides: &Arc<StoreSides>) -> serde_json::Value {
     let resync = MirrorOrder::Resync { with: None, keep: None, discard: false, dry_run: false };
     order(sides, &resync).unwrap();
     while sides.status()["syncing"] == true {
@@ -278,6 +318,50 @@ fn a_store_is_as_large_as_it_was_when_nothing_came_of_another_side() {
     sides.close(true);
 }
 
+/// An order to go on with one side is given in another mount than the one to take in a smaller one: the label remembers.
+#[test]
+fn a_store_gets_its_size_back_when_a_smaller_side_goes_after_another_mount() {
+    for is_directory in [false, true] {
+        let places = Places::new(&format!("wide{is_directory}"));
+        let [disk, _] = two_disks();
+        let disk = Arc::new(disk);
+        let hold = if is_directory { held_directory } else { held };
+        let small = places.0.join("small.img");
+        std::fs::File::create(&small).and_then(|file| file.set_len(SIZE / 4 * 3)).unwrap();
+        let serve = |mirror: Arc<Mirror>, other: Option<HeldSide>| {
+            let fs = open(mirror.clone());
+            let (home, named) = (hold(&places.at(0), disk.clone()), places.at(0));
+            let opened = OpenedSides { mirror, home, other, is_behind: false, named };
+            let sides = StoreSides::new(&fs, opened);
+            (fs, sides)
+        };
+        let (fs, sides) = serve(Arc::new(Mirror::solo(disk.clone(), 3)), None);
+        let attach = MirrorOrder::Attach { path: small.clone(), force: false, limit: None };
+        order(&sides, &attach).unwrap();
+        assert_eq!(wait_filled(&sides)["in_sync"], true);
+        assert_eq!(fs.volume().address_space(), SIZE / 4 * 3);
+        fs.close().unwrap();
+        sides.close(true);
+        drop((fs, sides));
+
+        let other = hold_side(&small, LIMIT).unwrap();
+        let devices: [Arc<dyn Device>; 2] = [disk.clone(), other.device().clone()];
+        let labelled = devices.map(|device| {
+            let label = read_label(&*device).unwrap().unwrap();
+            (device, label)
+        });
+        let (fs, sides) = serve(Arc::new(Mirror::together(labelled, 9)), Some(other));
+        assert_eq!(sides.status()["in_sync"], true);
+        order(&sides, &MirrorOrder::Detach).unwrap();
+        assert_eq!(fs.volume().address_space(), SIZE, "directory: {is_directory}");
+        assert_eq!(newest_superblock(&*disk).unwrap().size, SIZE, "and durably");
+        put(&fs, NodeId::ROOT, "large", &bytes(1, (SIZE / 2) as usize));
+        fs.close().unwrap();
+        sides.close(true);
+        assert!(read_label(&*disk).unwrap().is_none());
+    }
+}
+
 /// What a side that was away needs is what has changed in the end, whatever was written in between, and no content twice: of
 /// small changes not what the log has of them once more.
 #[test]
@@ -311,4 +395,218 @@ fn a_resync_of_small_changes_copies_their_content_once() {
     assert_eq!((&verified["differing"], &verified["tables_differing"]), (&json!([]), &json!([])));
     fs.close().unwrap();
     sides.close(true);
+}
+
+/// Does something that must not be held up.
+fn soon<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    patiently(PATIENCE, move |_| work()).unwrap_or_else(|| panic!("{what} is held up"))
+}
+
+#[test]
+fn a_side_that_hangs_holds_up_no_commit_no_status_and_no_unmount() {
+    for n in 0..2 {
+        for early in [true, false] {
+            let places = Places::new(&format!("hangs{n}{early}"));
+            let disks = two_disks().map(Hanging::new);
+            let labels = labelled(&places, [&disks[0].sim, &disks[1].sim], LIMIT_MS);
+            let [a, b] = disks.clone();
+            let (_, fs, sides) = opened(&places, [a, b], labels);
+            put(&fs, NodeId::ROOT, "before", &bytes(1, 10_000));
+            if early {
+                disks[n].hang(true);
+                let (fs, sides) = (fs.clone(), sides.clone());
+                soon("a commit", move || {
+                    put(&fs, NodeId::ROOT, "file", &bytes(1, 100_000));
+                    fs.commit().unwrap();
+                    assert_eq!(fs.volume().location().lost, None);
+                    let status = store_state::status(&fs, Path::new("store"), (String::new(), false));
+                    assert_eq!(status["state"], "ok");
+                    assert_eq!(sides.status()["in_sync"], false);
+                });
+            }
+            soon("an unmount", {
+                let (fs, sides, disk) = (fs.clone(), sides.clone(), disks[n].clone());
+                move || {
+                    sides.end();
+                    fs.close().unwrap();
+                    disk.hang(true);
+                    store_state::prove_whole(fs.volume(), Path::new("store")).unwrap();
+                    sides.close(true);
+                }
+            });
+            assert!(is_free(&places.at(1 - n)));
+            disks[n].hang(false);
+            while !is_free(&places.at(n)) {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+/// A side that was away and is back when the store is opened, on a disk that hangs when that is wanted.
+fn behind(
+    places: &Places,
+    limit_ms: u32,
+    hangs: bool,
+) -> (Arc<Hanging>, Arc<Mirror>, Arc<Fs>, Arc<StoreSides>) {
+    let [first, second] = two_disks();
+    let labels = labelled(places, [&first, &second], limit_ms);
+    let stale = Label { number: 2, standing: Standing::Stale, ..labels[1].clone() };
+    write_label(&second, &stale).unwrap();
+    let (first, second): (Arc<dyn Device>, _) = (Arc::new(first), Hanging::new(second));
+    let [label, _] = labels;
+    let mirror = Arc::new(Mirror::one_of_two(first.clone(), label, 1, 7).unwrap());
+    let fs = open(mirror.clone());
+    let (home, other) = (held(&places.at(0), first), Some(held(&places.at(1), second.clone())));
+    let named = home.path.clone();
+    let opened = OpenedSides { mirror: mirror.clone(), home, other, is_behind: true, named };
+    second.hang(hangs);
+    let sides = soon("a mount", {
+        let fs = fs.clone();
+        move || StoreSides::new(&fs, opened)
+    });
+    (second, mirror, fs, sides)
+}
+
+fn wait_filled(sides: &StoreSides) -> serde_json::Value {
+    while sides.status()["syncing"] == true {
+        std::thread::yield_now();
+    }
+    sides.status()
+}
+
+#[test]
+fn a_side_that_comes_back_and_hangs_holds_up_no_mount_and_is_told() {
+    let places = Places::new("behind");
+    let (disk, _, fs, sides) = behind(&places, LIMIT_MS, true);
+    assert_eq!(sides.status()["syncing"], true);
+    put(&fs, NodeId::ROOT, "file", &bytes(1, 10_000));
+    fs.commit().unwrap();
+    let status = wait_filled(&sides);
+    let why = status["sync_failed"].as_str().unwrap().to_owned();
+    assert!(why.contains("did not answer"), "{status}");
+    assert_eq!(read_label(&disk.sim).unwrap().unwrap().standing, Standing::Stale);
+    // It is in use until it answers, and comes back then.
+    assert!(!is_free(&places.at(1)));
+    disk.hang(false);
+    while !is_free(&places.at(1)) {
+        std::thread::yield_now();
+    }
+    fs.close().unwrap();
+    sides.close(true);
+    // One that answers is filled.
+    let places = Places::new("answers");
+    let (_, mirror, fs, sides) = behind(&places, LIMIT_MS, false);
+    let status = wait_filled(&sides);
+    assert!(status["in_sync"] == true && mirror.is_mirror(), "{status}");
+    fs.close().unwrap();
+    sides.close(true);
+}
+
+#[test]
+fn what_is_found_out_about_a_side_that_comes_back_ends_with_the_store() {
+    let places = Places::new("ends");
+    let (disk, _, fs, sides) = behind(&places, 600_000, true);
+    while disk.waiting() == 0 {
+        std::thread::yield_now();
+    }
+    let ended = std::thread::spawn({
+        let sides = sides.clone();
+        move || sides.end()
+    });
+    while !sides.is_ending() {
+        std::thread::yield_now();
+    }
+    let reads = disk.sim.counts().reads;
+    disk.hang(false);
+    soon("the end", move || ended.join().unwrap());
+    assert!(disk.sim.counts().reads <= reads + 1, "no more of it is read");
+    assert_eq!(read_label(&disk.sim).unwrap().unwrap().standing, Standing::Stale, "it has what it had");
+    let resync = MirrorOrder::Resync { with: None, keep: None, discard: false, dry_run: false };
+    let refused = order(&sides, &resync).unwrap_err();
+    assert!(refused.message.contains("unmounted"), "{refused}");
+    fs.close().unwrap();
+    sides.close(true);
+}
+
+#[test]
+fn a_side_that_hangs_when_it_is_to_come_back_is_an_error() {
+    let places = Places::new("resync");
+    let disks = two_disks().map(Hanging::new);
+    let labels = labelled(&places, [&disks[0].sim, &disks[1].sim], LIMIT_MS);
+    let [a, b] = disks.clone();
+    let (_, fs, sides) = opened(&places, [a, b], labels);
+    disks[1].sim.fail(Op::Write, 1, Persistence::Once);
+    put(&fs, NodeId::ROOT, "file", &bytes(1, 10_000));
+    fs.commit().unwrap();
+    while sides.status()["sides"][1]["pending_calls"] != 0 {
+        std::thread::yield_now();
+    }
+    disks[1].hang(true);
+    let refused = soon("a resync", {
+        let sides = sides.clone();
+        let resync = MirrorOrder::Resync { with: None, keep: None, discard: false, dry_run: false };
+        move || order(&sides, &resync).unwrap_err()
+    });
+    assert!(refused.message.contains("did not answer within"), "{refused}");
+    assert_eq!(sides.status()["in_sync"], false);
+    disks[1].hang(false);
+    fs.close().unwrap();
+    sides.close(true);
+}
+
+/// Carries out a log, and has a side be lost when it has proved what comes first.
+struct Losing {
+    mirror: Arc<Mirror>,
+    loses: bool,
+}
+
+impl Replay for Losing {
+    fn restart(&mut self) {}
+    fn prove_item(&self, _: &Key, _: Option<&[u8]>) -> Result<(), VolumeError> {
+        if self.loses {
+            self.mirror.leave_out(0, "it is pulled out");
+        }
+        Ok(())
+    }
+    fn forget(&mut self, _: LineId) {}
+    fn note(&mut self, _: &mut Txn<'_>, _: &[u8]) -> Result<(), VolumeError> {
+        Ok(())
+    }
+}
+
+/// A power cut left what was not flushed on one side alone, which is lost while that is carried out: what is left is what
+/// the other has.
+#[test]
+fn a_side_that_is_lost_while_the_log_is_replayed_takes_with_it_only_what_it_alone_had() {
+    let places = Places::new("replay");
+    let sims = two_disks().map(Arc::new);
+    let labels = labelled(&places, [&sims[0], &sims[1]], 600_000);
+    let [a, b] = sims.clone();
+    let (_, fs, sides) = opened(&places, [a, b], labels.clone());
+    let file = put(&fs, NodeId::ROOT, "file", &bytes(1, 100_000));
+    fs.commit().unwrap();
+    sims.iter().for_each(|sim| sim.fail(Op::Flush, 1, Persistence::Forever));
+    overwrite(&fs, file, 0, &bytes(2, 100_000));
+    let handle = fs.open(&ADMIN, file, RW).unwrap();
+    assert!(fs.fsync(file, handle, SyncScope::All).is_err());
+    let cut = [sims[0].crash(CrashPolicy::KeepAll), sims[1].crash(CrashPolicy::DropAll)];
+    drop((fs, sides));
+    for loses in [false, true] {
+        let sims = [0, 1].map(|n| Arc::new(cut[n].clone_image()));
+        let [a, b] = sims.clone();
+        let [one, two] = labels.clone();
+        let mirror = Arc::new(Mirror::together([(a, one), (b, two)], 7));
+        let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
+        let volume = Volume::open(mirror.clone(), options).unwrap();
+        let recovered = volume.recover(&mut Losing { mirror: mirror.clone(), loses });
+        assert_eq!((recovered.damage, recovered.bad_content), (None, Vec::new()));
+        assert_eq!((recovered.records > 0, mirror.sides().len()), (!loses, if loses { 1 } else { 2 }));
+        assert_eq!(volume.read_only_reason(), None);
+        drop(volume);
+        // What it has is whole, on the side that is left as well.
+        let fs = open(sims[1].clone());
+        let content = bytes(if loses { 1 } else { 2 }, 100_000);
+        assert!(read_whole(&fs, crate::fixtures::find(&fs, "file")).unwrap() == content, "loses: {loses}");
+    }
 }

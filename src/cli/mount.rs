@@ -42,6 +42,9 @@ pub(super) fn run(backend: &dyn Backend, args: &MountArgs) -> Result<(), Failure
         return remount(args, &lists);
     }
     let mut parsed = options::parse(&lists, args.sloppy).map_err(|message| usage::wrong(&message))?;
+    if !args.background_child {
+        parsed.store.partner.need_not_wait(&args.store)?;
+    }
     if parsed.mount.source == "snapfs" {
         parsed.mount.source = source(&args.store).into();
         if let Some(name) = &parsed.store.root {

@@ -1,15 +1,19 @@
 //! The sides of a mirrored store: found, locked and opened together, and a new one made ready.
 //!
 //! Each side is held as a store is: nobody else writes to it while this program does, whatever part it has in the mirror.
+//! Whoever opens a store waits for the side that was named as for any store, unless another one was named as well. Every call
+//! on the other one has a time limit, in which each call of its host has to return: what hangs is taken for what is not there.
 
-use super::hold::{lock, probe};
-use super::making::{DEVICE_START_BYTES, has_content, refuse_missing_image, unfinished};
+use super::held_side::{HeldSide, LIMIT, late};
+use super::hold::{lock_telling, probe};
+use super::making::{DEVICE_START_BYTES, has_content_telling, refuse_missing_image, unfinished};
 use super::refusal::io;
 use crate::ctl::{Code, Failure};
-use crate::device::lock::{LockMode, StoreLock};
+use crate::device::lock::LockMode;
 use crate::device::mirror::{
-    Both, MirrorError, Present, is_copied, meet, open_sides, read_label, write_label,
+    Both, MirrorError, Present, Timed, is_copied, meet, open_sides, read_label, write_label,
 };
+use crate::device::patience::{Alive, patiently};
 use crate::device::{self, Device, DirDevice, FileDevice, Mirror, StoreKind, mark};
 use crate::format::mirror::{Label, Standing};
 use crate::format::superblock::{INCOMPAT_MIRRORED, Superblock};
@@ -22,6 +26,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Where the other side is looked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,18 +51,18 @@ impl Partner {
         let what = format!("there is no store here, and mirror= says that one has been; {way}");
         Err(refused(store, Code::NotFound, &what))
     }
-}
 
-/// A side that is held.
-pub(super) struct HeldSide {
-    /// Where it is.
-    pub(super) path: PathBuf,
-    /// How its partner finds it: of a block device by the name that was given, which may be one that lasts.
-    pub(super) named: PathBuf,
-    /// Its device.
-    pub(super) device: Arc<dyn Device>,
-    /// Dropped with it.
-    pub(super) _lock: StoreLock,
+    /// Refuses a store that hangs where another side was named: whoever has one to turn to need not wait.
+    pub(super) fn need_not_wait(&self, store: &Path) -> Result<(), Failure> {
+        let Partner::At(other) = self else { return Ok(()) };
+        let path = store.to_owned();
+        let look = move |_: &Alive| drop(look_at(&path).map(|there| newest_superblock(&*there)));
+        if patiently(LIMIT, look).is_some() {
+            return Ok(());
+        }
+        let way = format!("mount its other side alone: snapfs mount {}", names::shown(other));
+        Err(Failure::new(Code::Io, format!("{}; {way}", late(store, LIMIT).message)))
+    }
 }
 
 /// What was opened.
@@ -77,13 +82,23 @@ pub(super) struct OpenedSides {
 impl OpenedSides {
     /// Marks the sides that are in sync as open.
     pub(super) fn mark_open(&self) {
-        for side in [Some(&self.home), self.other.as_ref().filter(|_| !self.is_behind)].into_iter().flatten()
-        {
-            if let Err(e) = mark::open(&*side.device) {
+        let sides = [Some(&self.home), self.other.as_ref().filter(|_| !self.is_behind)];
+        for (n, side) in sides.into_iter().enumerate() {
+            let Some(side) = side.filter(|_| self.mirror.sides().contains(&n)) else { continue };
+            let marked = match self.mirror.sides().len() {
+                1 => mark::open(&**side.device()),
+                _ => mark::open(&side.timed(self.mirror.time_limit())),
+            };
+            if let Err(e) = marked {
                 log::warn!("cannot mark the store as open, a copy of it will not be known as one: {e}");
             }
         }
     }
+}
+
+/// How long whoever has a label is to wait for the other side.
+pub(super) fn limit_of(label: &Label) -> Duration {
+    Duration::from_millis(u64::from(label.limit_ms))
 }
 
 fn refused(store: &Path, code: Code, what: &str) -> Failure {
@@ -123,28 +138,66 @@ fn label_of(store: &Path, device: &dyn Device, state: Option<&Superblock>) -> Re
     Ok(label.filter(counts))
 }
 
-fn present(store: &Path, device: Arc<dyn Device>) -> Result<Present, Failure> {
-    let newest = newest_superblock(&*device).ok();
-    let label = label_of(store, &*device, newest.as_ref())?;
+/// A device, of which is asked by way of `asked` what it is.
+fn present(store: &Path, device: Arc<dyn Device>, asked: &dyn Device) -> Result<Present, Failure> {
+    let newest = newest_superblock(asked).ok();
+    let label = label_of(store, asked, newest.as_ref())?;
     let (epoch, state) = newest.map_or((0, 0), |newest| (newest.epoch.0, newest.seq));
     Ok(Present { place: names::shown(store), device, label, epoch, state })
 }
 
+/// What can be seen of a device.
+struct Seen {
+    label: Option<Label>,
+    state: Option<Superblock>,
+}
+
 /// True if a device has a newer state of the store that another has: its label tells, or, if it has none that knows the other
 /// any more, that it is of the same store.
-fn is_newer(there: &dyn Device, theirs: Option<&Label>, here: &dyn Device, ours: &Label) -> bool {
-    match theirs.map(|theirs| meet(ours, theirs)) {
+fn is_newer(there: &Seen, here: impl FnOnce() -> Option<Superblock>, ours: &Label) -> bool {
+    match there.label.as_ref().map(|theirs| meet(ours, theirs)) {
         Some(Both::SecondAhead) => return true,
         None | Some(Both::Strangers) => {}
         Some(_) => return false,
     }
-    let whole = matches!(ours.standing, Standing::Together | Standing::Stale);
-    match (newest_superblock(here), newest_superblock(there)) {
-        (Ok(here), Ok(there)) if whole => {
+    if !matches!(ours.standing, Standing::Together | Standing::Stale) {
+        return false;
+    }
+    match (here(), &there.state) {
+        (Some(here), Some(there)) => {
             (here.uuid, here.identity) == (there.uuid, there.identity) && here.epoch < there.epoch
         }
         _ => false,
     }
+}
+
+/// Whether what is at a path and has the label `theirs` went on by itself, beside a side that has `ours`: then it may have
+/// something of its own. Fails if it is no side that can be brought in line.
+pub(super) fn went_on(path: &Path, ours: &Label, theirs: Option<Label>) -> Result<(Label, bool), Failure> {
+    let strangers = || {
+        let what = "this is no side of this mirror: see 'snapfs mirror attach --force'";
+        Err(refused(path, Code::Invalid, what))
+    };
+    let Some(theirs) = theirs else { return strangers() };
+    let went_on = match meet(ours, &theirs) {
+        Both::Together => return Err(Failure::new(Code::Invalid, "both sides are in sync")),
+        Both::FirstAhead => false,
+        Both::SplitBrain | Both::SecondAhead | Both::Neither => true,
+        Both::Strangers => {
+            let partners = ours.pair == theirs.pair && ours.partner == theirs.side;
+            if !partners || theirs.partner != ours.side {
+                return strangers();
+            }
+            true
+        }
+    };
+    // What was being filled is no store and has nothing; what one had when it was split it has from here.
+    let went_on = match theirs.standing {
+        Standing::Incomplete => false,
+        Standing::Split => went_on && theirs.opened,
+        _ => went_on,
+    };
+    Ok((theirs, went_on))
 }
 
 /// What is told of a side whose partner does not know it any more.
@@ -172,12 +225,22 @@ fn look_at(path: &Path) -> Option<Box<dyn Device>> {
     })
 }
 
+/// What can be seen where the partner of a side is. Nothing of one that hangs.
+fn look_at_partner(label: &Label) -> Option<Seen> {
+    let path = Path::new(OsStr::from_bytes(&label.path)).to_owned();
+    let look = move |_: &Alive| {
+        let there = look_at(&path)?;
+        let (label, _) = label_in_force(&path, &*there).ok()?;
+        Some(Seen { label, state: newest_superblock(&*there).ok() })
+    };
+    patiently(limit_of(label), look).flatten()
+}
+
 /// Where the partner of a side is, if it is there and has a newer state. It is only looked at.
 fn newer_partner(device: &dyn Device, label: &Label) -> Option<PathBuf> {
+    let there = look_at_partner(label)?;
     let path = Path::new(OsStr::from_bytes(&label.path));
-    let there = look_at(path)?;
-    let (theirs, _) = label_in_force(path, &*there).ok()?;
-    is_newer(&*there, theirs.as_ref(), device, label).then(|| path.to_path_buf())
+    is_newer(&there, || newest_superblock(device).ok(), label).then(|| path.to_path_buf())
 }
 
 /// Refuses to look at a side as at a store if it is none, or, to be `served`, is known to be old. Nothing is written.
@@ -216,7 +279,7 @@ pub(super) fn standing_of_reader(store: &Path, device: &dyn Device) -> Option<Va
         return None;
     }
     let path = Path::new(OsStr::from_bytes(&ours.path));
-    let theirs = look_at(path).and_then(|there| label_in_force(path, &*there).ok()?.0);
+    let theirs = look_at_partner(&ours).and_then(|there| there.label);
     let stands = match theirs.map(|theirs| meet(&ours, &theirs)) {
         Some(Both::Together) => "together",
         Some(Both::FirstAhead) => "ahead",
@@ -230,16 +293,26 @@ pub(super) fn standing_of_reader(store: &Path, device: &dyn Device) -> Option<Va
     Some(status)
 }
 
-/// Locks a side and opens it for writing.
-pub(super) fn hold_side(store: &Path) -> Result<HeldSide, Failure> {
+/// Locks a side and opens it for writing. Fails if it does not answer within the limit.
+pub(super) fn hold_side(store: &Path, limit: Duration) -> Result<HeldSide, Failure> {
+    let path = store.to_owned();
+    let held = patiently(limit, move |alive| hold(&path, limit, alive));
+    held.unwrap_or_else(|| Err(late(store, limit)))
+}
+
+/// The same, by a thread that may hang.
+fn hold(store: &Path, limit: Duration, alive: &Alive) -> Result<HeldSide, Failure> {
     let kind = probe(store)?;
     match &kind {
         StoreKind::DirectoryStore | StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. } => {}
         _ => return Err(refused(store, Code::NotFound, "there is no store")),
     }
+    alive.goes_on();
     let path =
         store.canonicalize().map_err(|e| refused(store, Code::Io, &format!("cannot find the way: {e}")))?;
-    let lock = lock(&path, &kind, LockMode::Exclusive)?;
+    let lock = lock_telling(&path, &kind, LockMode::Exclusive, &|| alive.goes_on())?;
+    alive.goes_on();
+    let is_directory = kind == StoreKind::DirectoryStore;
     let device: Arc<dyn Device> = match kind {
         StoreKind::DirectoryStore => Arc::new(
             DirDevice::open(&path, STORE_BYTES_DEFAULT, device::Access::ReadWrite)
@@ -247,11 +320,12 @@ pub(super) fn hold_side(store: &Path) -> Result<HeldSide, Failure> {
         ),
         _ => Arc::new(FileDevice::open(&path, device::Access::ReadWrite).map_err(|e| io(store, e))?),
     };
+    alive.goes_on();
     if mark::is_copy_of_open(&*device) {
         return Err(refused(store, Code::Damaged, super::refusal::COPIED));
     }
     let named = lasting_name(store, &path);
-    Ok(HeldSide { path, named, device, _lock: lock })
+    Ok(HeldSide::new((path, named), is_directory, (device, lock), limit))
 }
 
 /// The name that a partner notes of a store at `path` that was called `given`: devices are numbered anew at each start of the
@@ -263,8 +337,16 @@ pub(super) fn lasting_name(given: &Path, path: &Path) -> PathBuf {
     }
 }
 
-/// Makes what is at a path ready to become a side. What is in it is lost, which is refused without `force`.
-pub(super) fn hold_new_side(store: &Path, force: bool) -> Result<HeldSide, Failure> {
+/// Makes what is at a path ready to become a side. What is in it is lost, which is refused without `force`. Fails if it does
+/// not answer within the limit.
+pub(super) fn hold_new_side(store: &Path, force: bool, limit: Duration) -> Result<HeldSide, Failure> {
+    let path = store.to_owned();
+    let held = patiently(limit, move |alive| hold_new(&path, force, limit, alive));
+    held.unwrap_or_else(|| Err(late(store, limit)))
+}
+
+/// The same, by a thread that may hang.
+fn hold_new(store: &Path, force: bool, limit: Duration, alive: &Alive) -> Result<HeldSide, Failure> {
     let kind = probe(store)?;
     let occupied = match &kind {
         StoreKind::ForeignDirectory { example } => {
@@ -279,9 +361,13 @@ pub(super) fn hold_new_side(store: &Path, force: bool) -> Result<HeldSide, Failu
         }
         StoreKind::Missing | StoreKind::EmptyDirectory => false,
         StoreKind::DirectoryStore => !unfinished(store),
-        StoreKind::ImageFile { .. } => has_content(store, u64::MAX),
-        StoreKind::BlockDevice { .. } => has_content(store, DEVICE_START_BYTES),
+        StoreKind::ImageFile { .. } => has_content_telling(store, u64::MAX, &|| alive.goes_on()),
+        StoreKind::BlockDevice { .. } => has_content_telling(store, DEVICE_START_BYTES, &|| alive.goes_on()),
     };
+    if !alive.goes_on() {
+        // Nothing is made that nobody waits for.
+        return Err(late(store, limit));
+    }
     if occupied && !force {
         let what = "it is not empty; --force overwrites it, and everything in it is lost (a side that was here before comes back with 'snapfs mirror resync')";
         return Err(refused(store, Code::Exists, what));
@@ -294,24 +380,47 @@ pub(super) fn hold_new_side(store: &Path, force: bool) -> Result<HeldSide, Failu
         }
         drop(DirDevice::create(store, STORE_BYTES_DEFAULT).map_err(|e| io(store, e))?);
     }
-    hold_side(store)
+    hold(store, limit, alive)
+}
+
+/// What is to be the other side, with what can be seen of it. Fails if it does not answer within the limit.
+fn other_at(path: &Path, limit: Duration) -> Result<(HeldSide, Present, Seen), Failure> {
+    let side = hold_side(path, limit)?;
+    let asked = side.timed(limit);
+    let present = present(&side.path, side.device().clone(), &asked);
+    let state = newest_superblock(&asked).ok();
+    if asked.is_lost() {
+        return Err(late(path, limit));
+    }
+    let present = present?;
+    let label = present.label.clone();
+    Ok((side, present, Seen { label, state }))
 }
 
 /// The other side, if it is where it should be and nothing is wrong with it.
-fn find_other(store: &Path, label: &Label, wanted: &Partner) -> Result<Option<HeldSide>, Failure> {
+fn find_other(
+    store: &Path,
+    label: &Label,
+    wanted: &Partner,
+) -> Result<Option<(HeldSide, Present, Seen)>, Failure> {
+    let limit = limit_of(label);
     let path = match wanted {
         Partner::Nobody => return Ok(None),
-        Partner::At(path) => return hold_side(path).map(Some),
+        Partner::At(path) => return other_at(path, limit).map(Some),
         Partner::AsNoted if label.path.is_empty() || label.standing == Standing::Split => return Ok(None),
         Partner::AsNoted => Path::new(OsStr::from_bytes(&label.path)),
     };
-    // A device that was the other side may be this one now.
-    if path.canonicalize().is_ok_and(|path| path == store) {
-        log::warn!("{}: where the other side of the mirror was is this side now", names::shown(store));
-        return Ok(None);
-    }
-    match hold_side(path) {
-        Ok(side) => Ok(Some(side)),
+    let found = match real_path(path, limit) {
+        None => Err(late(path, limit)),
+        // A device that was the other side may be this one now.
+        Some(Some(real)) if real == store => {
+            log::warn!("{}: where the other side of the mirror was is this side now", names::shown(store));
+            return Ok(None);
+        }
+        Some(_) => other_at(path, limit),
+    };
+    match found {
+        Ok(other) => Ok(Some(other)),
         // Somebody is writing to it: both would go on alone.
         Err(f) if f.code == Code::Busy => Err(f),
         Err(f) => {
@@ -321,10 +430,17 @@ fn find_other(store: &Path, label: &Label, wanted: &Partner) -> Result<Option<He
     }
 }
 
+/// Where a path leads, if anywhere. None if its host does not say so within the limit.
+pub(super) fn real_path(path: &Path, limit: Duration) -> Option<Option<PathBuf>> {
+    let path = path.to_owned();
+    patiently(limit, move |_| path.canonicalize().ok())
+}
+
 /// Whether the partner of a side at `store` has been there with it; none if it cannot be looked at.
 fn is_where_its_partner_knows_it(store: &Path, label: &Label) -> Option<bool> {
-    let device = look_at(Path::new(OsStr::from_bytes(&label.path)))?;
-    let theirs = read_label(&*device).ok()??;
+    let path = Path::new(OsStr::from_bytes(&label.path)).to_owned();
+    let look = move |_: &Alive| read_label(&*look_at(&path)?).ok()?;
+    let theirs = patiently(limit_of(label), look).flatten()?;
     let place = Path::new(OsStr::from_bytes(&theirs.path)).canonicalize();
     Some(theirs.pair == label.pair && place.is_ok_and(|place| place == store))
 }
@@ -362,7 +478,7 @@ fn settle_copy(store: &Path, first: Present, wanted: &Partner) -> Result<Present
 
 /// Before one side alone is written to: it is the newer one from then on, durably.
 pub(super) fn part(store: &Path, device: Arc<dyn Device>) -> Result<(), Failure> {
-    let first = settle_copy(store, present(store, device)?, &Partner::Nobody)?;
+    let first = settle_copy(store, present(store, device.clone(), &*device)?, &Partner::Nobody)?;
     if first.label.is_none() {
         return Ok(());
     }
@@ -378,12 +494,15 @@ pub(super) fn open(
     wanted: &Partner,
 ) -> Result<OpenedSides, Failure> {
     let store = &home.path.clone();
-    let first = settle_copy(store, present(store, device)?, wanted)?;
-    let other = match &first.label {
+    let first = settle_copy(store, present(store, device.clone(), &*device)?, wanted)?;
+    let found = match &first.label {
         Some(label) => find_other(store, label, wanted)?,
         None => None,
     };
-    let second = other.as_ref().map(|side| present(&side.path, side.device.clone())).transpose()?;
+    let (other, second, seen) = match found {
+        Some((other, second, seen)) => (Some(other), Some(second), Some(seen)),
+        None => (None, None, None),
+    };
     if let (Partner::At(path), None) = (wanted, &first.label) {
         log::warn!(
             "{}: it has no other side: mirror={} is of no use",
@@ -399,9 +518,9 @@ pub(super) fn open(
         return Err(refused(store, Code::Invalid, &what));
     }
     let here = first.device.clone();
-    if let (Some(ours), Some(second)) = (&first.label, &second)
-        && is_newer(&*second.device, second.label.as_ref(), &*here, ours)
-        && second.label.as_ref().is_none_or(|theirs| meet(ours, theirs) == Both::Strangers)
+    if let (Some(ours), Some(seen)) = (&first.label, &seen)
+        && seen.label.as_ref().is_none_or(|theirs| meet(ours, theirs) == Both::Strangers)
+        && is_newer(seen, || newest_superblock(&asked(&here, store, ours)).ok(), ours)
     {
         let partner = other.as_ref().map_or(store.clone(), |side| side.path.clone());
         return Err(left_behind(store, &partner));
@@ -421,6 +540,11 @@ pub(super) fn open(
         other => (home, other),
     };
     Ok(OpenedSides { mirror: Arc::new(opening.mirror), home, other, is_behind, named: store.clone() })
+}
+
+/// The side that was named, once there is another that need not wait for it.
+fn asked(here: &Arc<dyn Device>, store: &Path, label: &Label) -> Timed {
+    Timed::new(here.clone(), names::shown(store), limit_of(label), Arc::new(()))
 }
 
 /// The device itself, or, for a test that cuts the power of the whole program, one that keeps what is done to it.

@@ -14,7 +14,8 @@ use crate::format::mark::FileBirth;
 /// - a write never changes bytes outside its range; `flush` covers every write that returned before it was called;
 /// - a range that was never written, or was discarded, reads as anything.
 pub trait Device: Send + Sync {
-    /// Size of the address space in bytes: no offset at or past it is valid. Fixed while the device is open.
+    /// Size of the address space in bytes: no offset at or past it is valid. Fixed while the device is open, but that of a
+    /// mirror grows when its smaller side leaves.
     fn size(&self) -> u64;
 
     /// Fills `buf` from `offset`. Ranges inside `size` that were never written read as zeros or as old bytes.

@@ -21,9 +21,11 @@ mod parts;
 mod side;
 #[cfg(test)]
 mod tests;
+mod timed;
 
 pub use copying::{Copied, IsNeeded};
 pub use label::{clear_labels, is_copied, read_label, read_rest, write_label, write_rest};
 pub use meeting::{Both, SideFound, alone, meet, parted_at};
 pub use mirror::{Mirror, MirrorError, NewSide, Parted, SideState};
 pub use opening::{MirrorOpening, Present, open_sides};
+pub use timed::{Ends, Holding, Timed};

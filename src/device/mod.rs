@@ -13,11 +13,14 @@ mod dir;
 mod error;
 mod file;
 mod gate;
+#[cfg(test)]
+pub(crate) mod hanging;
 pub mod lock;
 pub mod mark;
 mod mem;
 pub mod mirror;
 mod overlay;
+pub mod patience;
 mod place;
 mod probe;
 mod ranges;

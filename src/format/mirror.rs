@@ -72,6 +72,9 @@ pub struct Label {
     pub opened: bool,
     /// The file that this side is in, as far as the host tells: a copy is in another one.
     pub home: Option<FileBirth>,
+    /// Where the store ended before it was to fit on its partner, or on what was its partner; 0: it was not made to fit. It ends
+    /// there again when it goes on without one for good.
+    pub wide: u64,
     /// Where the partner was last: any bytes, may be empty.
     pub path: Vec<u8>,
 }
@@ -95,7 +98,8 @@ struct RawLabel {
     home_inode: le::U64,
     home_secs: le::U64,
     home_nanos: le::U32,
-    reserved: [u8; 20],
+    reserved: [u8; 12],
+    wide: le::U64,
     earlier: [RawPast; EARLIER_MAX],
 }
 
@@ -186,7 +190,8 @@ impl Label {
             home_inode: home.inode.into(),
             home_secs: home.secs.into(),
             home_nanos: home.nanos.into(),
-            reserved: [0; 20],
+            reserved: [0; 12],
+            wide: self.wide.into(),
             earlier,
         };
         let mut bytes = raw.as_bytes().to_vec();
@@ -241,10 +246,11 @@ impl Label {
             limit_ms: raw.limit_ms.get(),
             opened: raw.opened == 1,
             home: Some(home).filter(|home| home.inode != 0),
+            wide: raw.wide.get(),
             path: path.to_vec(),
         };
         let named = label.side != 0 && label.partner != 0 && label.side != label.partner;
-        let clean = raw.reserved == [0; 20]
+        let clean = raw.reserved == [0; 12]
             && raw.opened <= 1
             && end.iter().chain(behind.as_bytes()).all(|b| *b == 0);
         if !named || !clean || label.current == 0 || label.limit_ms == 0 || label.number >= 1 << 62 {
@@ -275,6 +281,7 @@ mod tests {
             limit_ms: 10_000,
             opened: true,
             home: Some(FileBirth { inode: 12, secs: 1 << 33, nanos: 5 }),
+            wide: 1 << 46,
             path: b"/disks/two".to_vec(),
         };
         let bytes = label.encode();

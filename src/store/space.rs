@@ -131,3 +131,90 @@ impl Store {
         self.device.back(addr, len)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{Device, Mirror, Sim};
+    use crate::format::mirror::{Label, Standing};
+    use crate::store::Allocator;
+    use std::sync::Arc;
+
+    const SIZE: u64 = 8 << 30;
+    const KEPT_AT: u64 = 5 << 30;
+    const KEPT: u64 = 8 << 20;
+
+    /// A disk that tells what it keeps, in files of 1 GiB.
+    struct Directory(Arc<Sim>);
+
+    impl Device for Directory {
+        fn size(&self) -> u64 {
+            self.0.size()
+        }
+        fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
+            self.0.read_at(offset, buf)
+        }
+        fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
+            self.0.write_at(offset, buf)
+        }
+        fn flush(&self) -> Result<(), DeviceError> {
+            self.0.flush()
+        }
+        fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
+            self.0.back(offset, len)
+        }
+        fn discard(&self, offset: u64, len: u64) {
+            self.0.discard(offset, len);
+        }
+        fn kept_parts(&self) -> Option<Vec<(u64, u64, u64)>> {
+            let kept = |at| if at == KEPT_AT { KEPT } else { 0 };
+            Some((0..SIZE).step_by(1 << 30).map(|at| (at, 1 << 30, kept(at))).collect())
+        }
+        fn available(&self) -> u64 {
+            self.0.available()
+        }
+        fn describe(&self) -> String {
+            "a directory".into()
+        }
+    }
+
+    fn label(side: u64) -> Label {
+        Label {
+            pair: [5; 16],
+            number: 1,
+            side,
+            partner: 3 - side,
+            standing: Standing::Together,
+            current: 99,
+            parted_from: 0,
+            parted_at: 0,
+            earlier: Vec::new(),
+            limit_ms: 600_000,
+            opened: false,
+            home: None,
+            wide: 0,
+            path: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn full_hosts_of_both_sides_of_a_mirror_are_asked_only_where_they_have_kept_something() {
+        let sims = [1, 2].map(|n| Arc::new(Sim::new(SIZE, n)));
+        for sim in &sims {
+            // As an earlier mount has left it.
+            sim.back(KEPT_AT, KEPT).unwrap();
+            sim.set_space_limit(sim.backed_bytes());
+        }
+        let [a, b] = sims.clone().map(Directory).map(Arc::new);
+        let mirror = Arc::new(Mirror::together([(a, label(1)), (b, label(2))], 7));
+        let store = Store::new(mirror.clone(), 1, Allocator::new(0, SIZE));
+        let refused = |bytes: u64| store.secure(&mut store.alloc(), Room::default().and(bytes)).is_err();
+        let asked = || sims[0].counts().backs.max(sims[1].counts().backs);
+        assert!(!refused(KEPT), "what both have kept is found at once");
+        assert!(asked() < 64, "in {} calls", asked());
+        let before = asked();
+        assert!(refused(2 * KEPT));
+        assert!(asked() < before + 64, "in {} calls", asked() - before);
+        assert_eq!(mirror.sides(), [0, 1]);
+    }
+}

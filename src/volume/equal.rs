@@ -127,6 +127,7 @@ mod tests {
             limit_ms: 600_000,
             opened: false,
             home: None,
+            wide: 0,
             path: Vec::new(),
         };
         let [a, b] = sims.clone();

@@ -4,7 +4,7 @@
 //! notes what it does not have yet and up to which epoch it has the rest. Whatever was committed later is found by its
 //! birth, so a note is never wrong, only old.
 
-use super::mirroring::{PIECE_BYTES, RINGS, StaleSide, Younger, add, newer};
+use super::mirroring::{PIECE_BYTES, RINGS, StaleSide, Younger, add, ended, newer};
 use super::{Result, Volume, VolumeError};
 use crate::device::mirror::{IsNeeded, parted_at, read_rest, write_rest};
 use crate::device::{Device, Mirror, RESERVED_BYTES};
@@ -141,8 +141,9 @@ impl Volume {
         (RESERVED_BYTES, self.committer.lock().superblock.log_bytes)
     }
 
-    /// What a side needs that gets all changes from now on, but for log and rings: what is in use, unless it has that.
-    fn ranges_to_fill(&self, from: &FillFrom) -> Result<Needed> {
+    /// What a side needs that gets all changes from now on, but for log and rings: what is in use, unless it has that. To find
+    /// out takes as long as to read all that came since, or until it `ends`.
+    fn ranges_to_fill(&self, from: &FillFrom, ends: &mut dyn FnMut() -> bool) -> Result<Needed> {
         let (in_use, uncommitted) = {
             let alloc = self.shared.store().alloc();
             (alloc.in_use(), alloc.in_use_uncommitted())
@@ -152,9 +153,15 @@ impl Volume {
         if let FillFrom::Nothing = from {
             return Ok(whole(ranges));
         }
-        let Younger { all: younger, content } = match self.committed().and_then(|state| newer(&state, epoch))
-        {
+        let mut ended = false;
+        let mut asked = || {
+            ended |= ends();
+            ended
+        };
+        let found = self.committed().and_then(|state| newer(&state, epoch, &mut asked));
+        let Younger { all: younger, content } = match found {
             Ok(younger) => younger,
+            Err(e) if ended => return Err(e),
             Err(e) => {
                 log::warn!("mirror: everything is copied, because what is newer cannot be found: {e}");
                 return Ok(whole(in_use));
@@ -185,7 +192,7 @@ impl Volume {
     /// # Errors
     /// If this side cannot be read.
     pub fn bytes_to_fill(&self, from: &FillFrom, other: &dyn Device) -> Result<u64> {
-        let mut bytes = self.ranges_to_fill(from)?.ranges.bytes() + rings_bytes();
+        let mut bytes = self.ranges_to_fill(from, &mut || false)?.ranges.bytes() + rings_bytes();
         let log = self.log_range();
         if !from.has_log() {
             return Ok(bytes + log.1);
@@ -234,7 +241,11 @@ impl Volume {
     ) -> Result<Filled> {
         // In this order: what is committed by then and is not in the ranges is there.
         let epoch = mirror.reached_epoch();
-        let Needed { ranges, content: of_content } = self.ranges_to_fill(from)?;
+        // As long as it is not known what is needed that may be all.
+        let in_use = self.alloc_of().in_use().bytes();
+        let looking = Filled { total: in_use + self.log_range().1 + rings_bytes(), ..Filled::default() };
+        let Needed { ranges, content: of_content } =
+            self.ranges_to_fill(from, &mut || told(looking).is_break())?;
         mirror.note_rest(epoch, noted(&ranges, 0))?;
         let log = self.log_range();
         let total = ranges.bytes() + log.1 + rings_bytes();
@@ -305,10 +316,6 @@ impl Volume {
         }
         Ok(())
     }
-}
-
-fn ended() -> VolumeError {
-    VolumeError::NotAStore("the filling of the other side was ended".into())
 }
 
 #[cfg(test)]

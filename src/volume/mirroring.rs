@@ -51,7 +51,7 @@ impl StaleSide {
         let volume = Volume::open(device, options)?;
         let state = volume.committed()?;
         let parted_at = parted_at.min(state.superblock.epoch);
-        let newer = newer(&state, parted_at)?.all;
+        let newer = newer(&state, parted_at, &mut || false)?.all;
         Ok(StaleSide { allocated: state.allocated, newer, parted_at })
     }
 }
@@ -63,8 +63,8 @@ pub(super) struct Younger {
     pub content: RangeSet,
 }
 
-/// What of a state was born after an epoch.
-pub(super) fn newer(state: &Committed, than: Epoch) -> Result<Younger> {
+/// What of a state was born after an epoch: all of that is read, and as often it is asked whether this `ends`.
+pub(super) fn newer(state: &Committed, than: Epoch, ends: &mut dyn FnMut() -> bool) -> Result<Younger> {
     let (mut content, mut nodes) = (RangeSet::new(), RangeSet::new());
     let ranges = |ptr: &BlockPtr| ptr.ranges().collect::<Vec<_>>();
     let blocks = state.space_map.iter().filter(|ptr| ptr.birth > than);
@@ -77,7 +77,7 @@ pub(super) fn newer(state: &Committed, than: Epoch) -> Result<Younger> {
         }
     }
     for (root, than, cursor) in trees {
-        newer_in_tree(state, &root, (than, cursor), (&mut content, &mut nodes))?;
+        newer_in_tree(state, &root, (than, cursor), (&mut content, &mut nodes), ends)?;
     }
     let mut others = RangeSet::new();
     let mut add = |addr: u64, len: u64| add(&mut others, addr, len);
@@ -93,6 +93,9 @@ pub(super) fn newer(state: &Committed, than: Epoch) -> Result<Younger> {
         Job::FreeTree { .. } => None,
     });
     for list in jobs {
+        if ends() {
+            return Err(ended());
+        }
         for (_, entry) in state.dead_list(list)? {
             if entry.birth > than {
                 let places = state.remap.places(entry.addr, entry.len, entry.birth);
@@ -110,9 +113,11 @@ fn newer_in_tree(
     root: &BlockPtr,
     (than, cursor): (Epoch, Key),
     (content, nodes): (&mut RangeSet, &mut RangeSet),
+    ends: &mut dyn FnMut() -> bool,
 ) -> Result<()> {
     let visit = &mut |visit: Visit<'_>| {
         match visit {
+            Visit::Node(..) if ends() => return Ok(Step::Stop),
             // Of a tree that is being freed: gone, and maybe somebody else's.
             Visit::Node(_, least, 0) if least < cursor => return Ok(Step::Over),
             Visit::Node(ptr, ..) => ptr.ranges().for_each(|(addr, len)| add(nodes, addr, len)),
@@ -126,8 +131,8 @@ fn newer_in_tree(
         }
         Ok(Step::Into)
     };
-    walk(&state.pager, root, than, visit)?;
-    Ok(())
+    let walked = walk(&state.pager, root, than, visit)?;
+    if walked == Step::Stop { Err(ended()) } else { Ok(()) }
 }
 
 /// Where the content of an extent is.
@@ -270,4 +275,37 @@ pub(super) fn unwritten(state: &Committed) -> Result<RangeSet> {
 pub fn newest_superblock(device: &dyn Device) -> Result<Superblock> {
     let state = ring::read(device)?.states.into_iter().next();
     state.ok_or_else(|| corrupt("no superblock".into()))
+}
+
+/// Whoever fills a side was told to end.
+pub(super) fn ended() -> VolumeError {
+    VolumeError::NotAStore("the filling of the other side was ended".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Memory;
+
+    #[test]
+    fn what_looks_for_what_is_newer_ends_when_it_is_told_to() {
+        let device = Arc::new(Memory::new(64 << 20));
+        Volume::create(device.clone(), 64 << 20, [9; 16], (0, 0)).unwrap();
+        let options = OpenOptions { access: Access::ReadOnly, cache_bytes: 1 << 20 };
+        let state = Volume::open(device, options).unwrap().committed().unwrap();
+        let mut asked = 0;
+        let all = newer(&state, Epoch(0), &mut || {
+            asked += 1;
+            false
+        });
+        assert!(all.unwrap().all.bytes() > 0 && asked > 1, "asked {asked} times");
+        for last in 1..=asked {
+            let mut left = last;
+            let ended = newer(&state, Epoch(0), &mut || {
+                left -= 1;
+                left == 0
+            });
+            assert!(ended.is_err_and(|e| e.to_string().contains("ended")) && left == 0, "at {last}");
+        }
+    }
 }

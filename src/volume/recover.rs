@@ -71,6 +71,15 @@ enum Stop {
     Damaged(usize, VolumeError),
 }
 
+impl Stop {
+    fn unflushed(self) -> Option<usize> {
+        match self {
+            Stop::Unflushed(n) => Some(n),
+            Stop::Damaged(..) => None,
+        }
+    }
+}
+
 impl Volume {
     /// True if the log holds something that was not replayed yet, or should.
     pub fn has_log(&self) -> bool {
@@ -89,42 +98,49 @@ impl Volume {
         let before = (most > 0).then(|| self.state.read().clone());
         let mut bad_content = Vec::new();
         let mut published;
+        let mut sides = self.shared.store().device().sides().len();
         let records = loop {
             replay.restart();
             bad_content.clear();
             published = RangeSet::new();
             match self.replay_records(&found, most, &mut published, &mut bad_content, replay) {
-                None => break most,
-                Some(Stop::Unflushed(n)) => {
-                    let at = found.records[n].header.lsn;
-                    log::info!("the log ends at {at}: the content that follows was not flushed");
-                    break n;
-                }
                 Some(Stop::Damaged(n, e)) => {
                     let at = found.records[n].header.lsn;
                     damage.get_or_insert(corrupt(format!("the log cannot be replayed at {at}: {e}")));
                     // A part of that record may have been carried out: again without it.
                     most = n;
-                    let mut alloc = self.shared.store().alloc();
-                    published.iter().for_each(|(addr, len)| alloc.take_back(addr, len));
-                    drop(alloc);
-                    if let Some(before) = &before {
-                        *self.turn().alone() = before.clone();
+                }
+                done => {
+                    let unflushed = done.and_then(Stop::unflushed);
+                    if let Some(n) = unflushed {
+                        let at = found.records[n].header.lsn;
+                        log::info!("the log ends at {at}: the content that follows was not flushed");
                     }
+                    let records = unflushed.unwrap_or(most);
+                    if let Some(e) = damage.as_ref().filter(|_| self.access == Access::ReadWrite) {
+                        // Everything up to here is whole and can be read; the log stays for another try.
+                        self.poison(e);
+                    }
+                    if self.access == Access::ReadWrite
+                        && let Err(e) = self.equalise_published(&found.records[..records], &published)
+                    {
+                        self.poison(&e);
+                    }
+                    let left = self.shared.store().device().sides().len();
+                    if records == 0 || left == sides {
+                        break records;
+                    }
+                    // A side that was lost meanwhile may have had what none has that is left: as if it had never been there.
+                    sides = left;
                 }
             }
+            let mut alloc = self.shared.store().alloc();
+            published.iter().for_each(|(addr, len)| alloc.take_back(addr, len));
+            drop(alloc);
+            if let Some(before) = &before {
+                *self.turn().alone() = before.clone();
+            }
         };
-        if let Some(e) = &damage
-            && self.access == Access::ReadWrite
-        {
-            // Everything up to here is whole and can be read; the log stays for another try.
-            self.poison(e);
-        }
-        if self.access == Access::ReadWrite
-            && let Err(e) = self.equalise_published(&found.records[..records], &published)
-        {
-            self.poison(&e);
-        }
         let told = || found.records.iter().take(records).filter(|r| r.tells());
         let (records, bytes) = (told().count(), told().map(|r| u64::from(r.header.len)).sum());
         let damage = found.damage.clone().or(damage.map(|e| e.to_string()));

@@ -46,6 +46,7 @@ pub fn labels() -> [Label; 2] {
         limit_ms: LIMIT_MS,
         opened: false,
         home: None,
+        wide: 0,
         path: Vec::new(),
     };
     [label(1), label(2)]

@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Content that tells its place.
 fn pattern(len: usize, seed: u64) -> Vec<u8> {
@@ -443,6 +444,119 @@ fn a_copy_of_a_side_is_no_side_and_the_side_that_is_named_stays() {
     p.umount();
     p.mount("");
     assert!(p.path("after").exists() && p.path("alone").exists());
+    p.umount();
+    p.check();
+}
+
+/// A host that hangs when that is wanted: another store with its own daemon, which is stopped.
+struct Host<'a> {
+    p: &'a Place,
+    pid: String,
+}
+
+impl Host<'_> {
+    fn new(p: &Place) -> Host<'_> {
+        fs::create_dir(p.at("host")).expect("mkdir");
+        let said = p.run(&["mount", "hosts", "host"]);
+        assert_eq!(said.code, 0, "{said:?}");
+        let pid = p.json(&["status", "host", "--json"])["pid"].to_string();
+        Host { p, pid }
+    }
+
+    fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.pid]).status().expect("kill").success());
+    }
+
+    fn hangs(&self) {
+        self.signal("-STOP");
+    }
+
+    fn answers(&self) {
+        self.signal("-CONT");
+    }
+}
+
+impl Drop for Host<'_> {
+    fn drop(&mut self) {
+        self.answers();
+        let _ = self.p.run(&["umount", "mnt"]);
+        let end = Instant::now() + place::PATIENCE;
+        while self.p.run(&["umount", "host"]).code != 0 && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+/// Runs the program, which must not be held up.
+fn soon(p: &Place, args: &[&str]) -> place::Said {
+    let mut command = Command::new("timeout");
+    command.args(["-s", "KILL", "20", env!("CARGO_BIN_EXE_snapfs")]);
+    let said = place::said(p.settle(&mut command).args(args));
+    assert!(said.code >= 0 && said.code < 124, "{args:?} is held up: {said:?}");
+    said
+}
+
+#[test]
+fn a_side_whose_host_hangs_stops_nothing_and_comes_back_when_it_answers() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    let host = Host::new(&p);
+    File::create(p.at("host/two.img")).and_then(|f| f.set_len(4 << 30)).expect("an image");
+    p.mount("");
+    let attach = ["mirror", "attach", "mnt", "host/two.img", "--timeout", "1", "--wait"];
+    assert_eq!(p.run(&attach).code, 0);
+    write_durably(&p.path("both"), b"on both");
+
+    // While it is in use.
+    host.hangs();
+    let since = Instant::now();
+    write_durably(&p.path("alone"), b"on one");
+    assert!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
+    assert_eq!(soon(&p, &["status", "mnt"]).code, 0);
+    assert_eq!(status(&p)["in_sync"], false);
+    let resync = ["mirror", "resync", "mnt", "--wait"];
+    let said = soon(&p, &resync);
+    assert!(said.code == 1 && said.err.contains("have not returned"), "{said:?}");
+    assert_eq!(soon(&p, &["umount", "mnt"]).code, 0);
+
+    // When the store is opened.
+    let log = p.at("log");
+    let mount = ["mount", "store", "mnt", "--log", log.to_str().expect("text")];
+    let said = soon(&p, &mount);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(p.log().contains("did not answer within 1s"), "{}", p.log());
+    assert_eq!(fs::read(p.path("alone")).unwrap(), b"on one");
+    write_durably(&p.path("more"), b"on one");
+    // When it is asked for.
+    let said = soon(&p, &resync);
+    assert!(said.code == 1 && said.err.contains("did not answer within 1s"), "{said:?}");
+
+    let said = soon(&p, &["mirror", "attach", "mnt", "host/two.img", "--force", "--timeout", "1"]);
+    assert!(said.code == 1 && said.err.contains("did not answer within 1s"), "{said:?}");
+
+    // When it is the one that is named, and there is another.
+    assert_eq!(soon(&p, &["umount", "mnt"]).code, 0);
+    let said = soon(&p, &["mount", "host/two.img", "mnt", "-o", "mirror=store"]);
+    assert!(said.code == 1 && said.err.contains("did not answer"), "{said:?}");
+    assert!(said.err.contains("mount its other side alone: snapfs mount"), "{said:?}");
+    assert_eq!(soon(&p, &mount).code, 0);
+
+    // And it comes back.
+    host.answers();
+    wait("the other side", || p.run(&resync).code == 0);
+    assert_eq!(status(&p)["in_sync"], true);
+    let verified = p.json(&["mirror", "verify", "mnt", "--json"]);
+    assert_eq!(verified["differing"], serde_json::json!([]));
+
+    // While the store is closed.
+    host.hangs();
+    assert_eq!(soon(&p, &["umount", "mnt"]).code, 0);
+    host.answers();
+    p.mount("");
+    assert_eq!(fs::read(p.path("more")).unwrap(), b"on one");
+    wait("both in sync", || status(&p)["in_sync"] == true);
     p.umount();
     p.check();
 }

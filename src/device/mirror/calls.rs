@@ -3,13 +3,12 @@
 use super::copying::Passing;
 use super::mirror::{Hands, Members, Mirror, SideRole, gone, is_serving, serving};
 use super::parts::{PART_BYTES, WriteParts};
-use super::side::{MirrorSide, Unanswered, outcome};
+use super::side::MirrorSide;
 use crate::device::access::check_range;
 use crate::device::{Device, DeviceError, StoreLocation};
 use crate::format::mark::FileBirth;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::time::Instant;
 
 impl Mirror {
     /// The side that a read is made on: of those that serve the one with the fewest calls.
@@ -55,26 +54,63 @@ impl Mirror {
             return member.side.device.read_at(offset, buf);
         }
         let len = buf.len();
-        let reply = member.side.call(move |device| {
+        let bytes = self.on_member(members, n, move |device| {
             let mut bytes = vec![0; len];
             device.read_at(offset, &mut bytes).map(|()| bytes)
-        });
-        self.crew.hurry(|| reply.is_answered());
-        let limit = self.limit();
-        let mut deadline = Instant::now() + limit;
-        let answer = loop {
-            match reply.wait(deadline) {
-                Err(Unanswered::Late) => {
-                    if self.lose(&member.side, &format!("a read did not return within {limit:?}")) {
-                        break Err(Unanswered::Late);
-                    }
-                    deadline += limit;
-                }
-                answer => break answer,
-            }
-        };
-        buf.copy_from_slice(&outcome(answer, limit)?);
+        })?;
+        buf.copy_from_slice(&bytes);
         Ok(())
+    }
+
+    /// What a side says of itself.
+    fn ask_member<T: Send + 'static>(
+        &self,
+        members: &Members,
+        n: usize,
+        question: impl FnOnce(&dyn Device) -> Result<T, DeviceError> + Send + 'static,
+    ) -> Result<T, DeviceError> {
+        match &members[n] {
+            Some(member) if serving(members) == [n] => question(&*member.side.device),
+            _ => self.on_member(members, n, question),
+        }
+    }
+
+    /// What the first of those that serve says of itself; the second, if the first does not answer in its time, and is lost.
+    fn ask_one<T: Send + 'static>(
+        &self,
+        question: impl Fn(&dyn Device) -> T + Clone + Send + 'static,
+    ) -> Option<T> {
+        if let Some(side) = self.only() {
+            return Some(question(&*side.device));
+        }
+        loop {
+            let members = self.members.read().clone();
+            let n = serving(&members).first().copied()?;
+            let question = question.clone();
+            match self.ask_member(&members, n, move |device| Ok(question(device))) {
+                Ok(answer) => return Some(answer),
+                // Each that does not answer is lost, so there is another one or none.
+                Err(_) if self.members.read()[n].as_ref().is_none_or(|m| !m.side.is_there()) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// What each of those that serve says of itself. Those that do not answer in their time are lost, and serve no more.
+    fn ask_each<T: Send + 'static>(
+        &self,
+        question: impl Fn(&dyn Device) -> Result<T, DeviceError> + Clone + Send + 'static,
+    ) -> Result<Vec<T>, DeviceError> {
+        let members = self.members.read().clone();
+        let mut answers = Vec::new();
+        for n in serving(&members) {
+            match self.ask_member(&members, n, question.clone()) {
+                Ok(answer) => answers.push(answer),
+                Err(e) if is_late(&e) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        if answers.is_empty() { Err(gone()) } else { Ok(answers) }
     }
 
     /// Sides that get changes, or only those that a flush waits for.
@@ -151,7 +187,7 @@ fn lone(members: &Members) -> Option<&Arc<MirrorSide>> {
 
 impl Device for Mirror {
     fn size(&self) -> u64 {
-        self.size
+        self.size.load(SeqCst)
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
@@ -272,26 +308,20 @@ impl Device for Mirror {
     }
 
     fn kept_parts(&self) -> Option<Vec<(u64, u64, u64)>> {
-        // Of several sides nobody knows whose host is full.
-        self.only()?.device.kept_parts()
+        if let Some(side) = self.only() {
+            return side.device.kept_parts();
+        }
+        // Whoever asks was refused by each of them.
+        let told = self.ask_each(|device| Ok(device.kept_parts())).ok()?;
+        told.into_iter().flatten().reduce(|a, b| kept_by_both(&a, &b))
     }
 
     fn stored(&self) -> Vec<(u64, u64)> {
-        let members = self.members.read().clone();
-        let mut all: Vec<(u64, u64)> = Vec::new();
-        for n in serving(&members) {
-            all.extend(members[n].iter().flat_map(|member| member.side.device.stored()));
-        }
-        merged(all)
+        merged(self.ask_each(|device| Ok(device.stored())).unwrap_or_default().concat())
     }
 
     fn all_stored(&self) -> Result<Vec<(u64, u64)>, DeviceError> {
-        let members = self.members.read().clone();
-        let mut all: Vec<(u64, u64)> = Vec::new();
-        for member in serving(&members).into_iter().filter_map(|n| members[n].as_ref()) {
-            all.extend(member.side.device.all_stored()?);
-        }
-        Ok(merged(all))
+        Ok(merged(self.ask_each(|device| device.all_stored())?.concat()))
     }
 
     fn available(&self) -> u64 {
@@ -309,19 +339,23 @@ impl Device for Mirror {
     }
 
     fn describe(&self) -> String {
-        self.first().map_or_else(|| "a mirror without sides".into(), |side| side.device.describe())
+        if let Some(side) = self.only() {
+            return side.device.describe();
+        }
+        self.first().map_or_else(|| "a mirror without sides".into(), |side| side.place().to_owned())
     }
 
     fn location(&self) -> StoreLocation {
-        self.first().map(|side| side.device.location()).unwrap_or_default()
+        self.ask_one(|device| device.location()).unwrap_or_default()
     }
 
     fn birth(&self, offset: u64) -> Option<FileBirth> {
-        self.first()?.device.birth(offset)
+        self.ask_one(move |device| device.birth(offset)).flatten()
     }
 
     fn limit_met(&self) -> Option<String> {
-        self.first()?.device.limit_met()
+        let told = self.ask_each(|device| Ok(device.limit_met()));
+        told.unwrap_or_default().into_iter().flatten().next()
     }
 }
 
@@ -353,4 +387,22 @@ fn merged(mut all: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
         }
         merged
     })
+}
+
+/// What both keep of each part of which both tell: as much as the one that keeps less, as what is written is on both.
+fn kept_by_both(a: &[(u64, u64, u64)], b: &[(u64, u64, u64)]) -> Vec<(u64, u64, u64)> {
+    let mut both = Vec::new();
+    let mut rest = b;
+    for (start, len, kept) in a.iter().copied() {
+        let end = start + len;
+        // Ascending: what ends before this one begins is of use to none that follows.
+        let passed = rest.iter().take_while(|(at, len, _)| at + len <= start).count();
+        rest = &rest[passed..];
+        let meets = rest.iter().take_while(|(at, ..)| *at < end);
+        both.extend(meets.map(|(at, other_len, other)| {
+            let (from, to) = (start.max(*at), end.min(at + other_len));
+            (from, to - from, kept.min(*other))
+        }));
+    }
+    both
 }

@@ -3,16 +3,18 @@
 //! Invariant: a side that hangs keeps no more than [`CALLS_MAX`] threads, so there is always one for its partner; whoever
 //! waits for a call is never the one who makes it. A call that is put in goes to a thread that is awake or is woken, but for
 //! one that was put in behind another: that is made by the same thread, unless it is asked for before
-//! ([`CallCrew::hurry`]).
+//! ([`CallCrew::hurry`]). A thread that could not be started is tried again by whoever waits for a call
+//! ([`CallCrew::call_up`]), and a call that fails an assertion has returned like any other.
 //!
 //! Waking a thread takes longer than a write to the memory of the host does, most of all where an idle processor sleeps. So a
 //! thread that has nothing to do after a call looks out for the next one for a while before it sleeps, if the last one came
 //! as soon, on another processor than whoever has calls made.
 
-use crate::device::Device;
+use crate::device::{Device, patience};
 use crate::sys::schedule::{self, Processors, ThreadId};
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -27,6 +29,8 @@ const LOOK_FOR_ANSWER: Duration = Duration::from_micros(20);
 const MOVE_AGAIN: Duration = Duration::from_millis(10);
 /// Between two looks at the clock.
 const TURNS: u32 = 16;
+/// How long is waited for a host to close what is let go of.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// What is to be called.
 pub(super) type SideCall = Box<dyn FnOnce(&dyn Device) + Send>;
@@ -46,6 +50,9 @@ struct Crew {
     ready: AtomicUsize,
     /// Processors of this process. None: there is only one, so nobody looks out.
     processors: Option<Processors>,
+    /// Threads that the system refuses to start.
+    #[cfg(test)]
+    refused: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -64,6 +71,10 @@ struct CrewState {
     is_busy: bool,
     /// On which processor the last call was asked for.
     asked_on: usize,
+    /// A thread was started, so calls are not only made by those who ask for them.
+    has_threads: bool,
+    /// The last thread that was wanted could not be started.
+    lacks_threads: bool,
     ended: bool,
 }
 
@@ -110,7 +121,19 @@ impl CrewState {
 impl CallCrew {
     pub fn new() -> Arc<CallCrew> {
         let processors = Processors::allowed().ok().filter(|all| all.numbers().len() > 1);
-        Arc::new(CallCrew(Arc::new(Crew { state: Mutex::default(), ready: AtomicUsize::new(0), processors })))
+        Arc::new(CallCrew(Arc::new(Crew {
+            state: Mutex::default(),
+            ready: AtomicUsize::new(0),
+            processors,
+            #[cfg(test)]
+            refused: AtomicUsize::new(0),
+        })))
+    }
+
+    /// From now on so many threads cannot be started.
+    #[cfg(test)]
+    pub fn refuse_threads(&self, count: usize) {
+        self.0.refused.store(count, SeqCst);
     }
 
     /// Another side.
@@ -127,6 +150,11 @@ impl CallCrew {
         if self.0.processors.is_some() && look_out(LOOK_FOR_ANSWER, &is_done) {
             return;
         }
+        self.call_up();
+    }
+
+    /// Has a thread for each call that nobody has begun with, also if there was none to be had before.
+    pub fn call_up(&self) {
         let mut state = self.0.state.lock();
         self.0.call_up(&mut state);
     }
@@ -194,9 +222,12 @@ impl Drop for Lane {
         if let Some(lane) = state.lane(self.number) {
             lane.ended = true;
         }
-        let gone = state.take_ended();
+        let (gone, has_threads) = (state.take_ended(), state.has_threads);
         drop(state);
-        drop(gone);
+        if has_threads && gone.is_some() {
+            // To close a file is a call as well, and who lets go of a side may hold up others.
+            let _late = patience::patiently(CLOSING, move |_| drop(gone));
+        }
     }
 }
 
@@ -212,14 +243,29 @@ impl Crew {
                 sleeper.notify_one();
                 continue;
             }
-            let crew = self.clone();
-            let spawned = std::thread::Builder::new().name("mirror side".into()).spawn(move || serve(&crew));
-            match spawned {
-                Ok(_) => state.coming += 1,
-                // Those that there are will come to it; if there are none it is as good as a side that hangs.
-                Err(e) => log::warn!("no thread for a side of a mirror: {e}"),
+            match self.start() {
+                Ok(()) => {
+                    state.coming += 1;
+                    (state.has_threads, state.lacks_threads) = (true, false);
+                }
+                // Those that there are may come to it, and whoever waits tries again.
+                Err(e) => {
+                    if !std::mem::replace(&mut state.lacks_threads, true) {
+                        log::warn!("no thread for a side of a mirror, it is tried again: {e}");
+                    }
+                    return;
+                }
             }
         }
+    }
+
+    fn start(self: &Arc<Crew>) -> std::io::Result<()> {
+        #[cfg(test)]
+        if self.refused.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
+        let crew = self.clone();
+        std::thread::Builder::new().name("mirror side".into()).spawn(move || serve(&crew)).map(drop)
     }
 }
 
@@ -262,7 +308,10 @@ fn serve(crew: &Crew) {
         if let Some((number, device, call)) = state.take() {
             crew.ready.store(state.ready(), SeqCst);
             drop(state);
-            call(&*device);
+            // Whoever waits for it is told by what the call leaves behind.
+            if catch_unwind(AssertUnwindSafe(|| call(&*device))).is_err() {
+                log::error!("a call of a side of a mirror has failed an assertion");
+            }
             drop(device);
             state = crew.state.lock();
             if let Some(lane) = state.lane(number) {

@@ -99,6 +99,7 @@ mod tests {
             limit_ms: 1,
             opened: false,
             home: None,
+            wide: 0,
             path,
         }
     }

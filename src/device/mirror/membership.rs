@@ -3,10 +3,28 @@
 use super::label::{clear_labels, read_label, write_label};
 use super::mirror::{Member, Members, Mirror, MirrorError, NewSide, Parted, SideRole, refused, serving};
 use super::side::MirrorSide;
+use super::timed::Holding;
+use crate::device::{Device, DeviceError};
 use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
 use crate::names::shown_bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+/// Makes a call on a side that takes part in nothing yet. What is held of it is held until the call has returned.
+fn within<T: Send + 'static>(
+    side: &MirrorSide,
+    limit: Duration,
+    held: &Holding,
+    call: impl FnOnce(&dyn Device) -> Result<T, DeviceError> + Send + 'static,
+) -> Result<T, DeviceError> {
+    let held = held.clone();
+    side.within(limit, move |device| {
+        let done = call(device);
+        drop(held);
+        done
+    })
+}
 
 impl Mirror {
     /// Takes in another side, which is to be filled: from now on it gets all changes. Its label says durably before
@@ -15,6 +33,15 @@ impl Mirror {
     /// # Errors
     /// If there are two sides, or calls of the one that was there have not returned.
     pub fn join(&self, new: NewSide, rings: &[(u64, u64)]) -> Result<(), MirrorError> {
+        self.join_held(new, rings, Arc::new(()))
+    }
+
+    /// The same of a side that others are kept from as long as somebody has `held`: if it does not come to be a side, that is
+    /// until all calls have returned.
+    ///
+    /// # Errors
+    /// Those of [`Mirror::join`].
+    pub fn join_held(&self, new: NewSide, rings: &[(u64, u64)], held: Holding) -> Result<(), MirrorError> {
         let (n, survivor) = {
             let members = self.members.read();
             // A loss that no flush has met yet: the label of the survivor must not call equal what is about to be written over.
@@ -43,8 +70,11 @@ impl Mirror {
             }
         }
         let limit_ms = u32::try_from(new.limit.as_millis()).unwrap_or(u32::MAX).max(1);
-        let side = Arc::new(MirrorSide::new(new.device, &self.crew));
-        let theirs = side.within(new.limit, |device| read_label(device))?;
+        let side = Arc::new(MirrorSide::unasked(new.device, &self.crew));
+        let limit = new.limit;
+        let (place, theirs) =
+            within(&side, limit, &held, |device| Ok((device.describe(), read_label(device)?)))?;
+        side.set_place(place);
         let old = theirs.as_ref().map_or(0, |label| label.number);
         let mut labels = self.labels.lock();
         let known = match (&labels[n], theirs) {
@@ -79,30 +109,47 @@ impl Mirror {
                 limit_ms,
                 opened: false,
                 home: None,
+                wide: 0,
                 path: Vec::new(),
             };
             let theirs = Label { side: partner, partner: name, number: old, ..ours.clone() };
             (ours, theirs)
         });
         let (a, b) = (ours.number + 1, theirs.number + 1);
-        let ours = Label { number: a, standing: Standing::Alone, limit_ms, path: new.path, ..ours };
-        let theirs =
-            Label { number: b, standing: Standing::Incomplete, limit_ms, path: new.partner_path, ..theirs };
+        let wide = self.wide.load(SeqCst);
+        let ours = Label { number: a, standing: Standing::Alone, limit_ms, wide, path: new.path, ..ours };
+        let standing = Standing::Incomplete;
+        let theirs = Label { number: b, standing, limit_ms, wide, path: new.partner_path, ..theirs };
         write_label(&*survivor.device, &ours)?;
         labels[n] = Some(ours);
         drop(labels);
         // It may hang: nothing is held over its calls.
         let label = theirs.clone();
-        side.within(new.limit, move |device| write_label(device, &label))?;
+        within(&side, limit, &held, move |device| write_label(device, &label))?;
         for (offset, len) in rings.iter().copied() {
-            side.within(new.limit, move |device| device.write_at(offset, &vec![0; len as usize]))?;
+            within(&side, limit, &held, move |device| device.write_at(offset, &vec![0; len as usize]))?;
         }
-        side.within(new.limit, |device| device.flush())?;
+        within(&side, limit, &held, |device| device.flush())?;
         self.labels.lock()[1 - n] = Some(theirs);
         self.limit_ms.store(u64::from(limit_ms), SeqCst);
         self.leaving.store(1 - n, SeqCst);
-        self.members.write()[1 - n] = Some(Member { side, role: SideRole::Target });
+        let joined = Some(Member { side, role: SideRole::Target });
+        // Closed when the lock is free again.
+        let old = std::mem::replace(&mut self.members.write()[1 - n], joined);
+        drop(old);
         Ok(())
+    }
+
+    /// Has labels of sides that join from now on note where the store ended before it was to fit on another.
+    pub fn set_wide(&self, bytes: u64) {
+        self.wide.store(bytes, SeqCst);
+    }
+
+    /// Has the address space end where the only side does, if there is only one.
+    pub fn fit_only_side(&self) {
+        if let [Some(only), None] | [None, Some(only)] = &*self.members.read() {
+            self.size.fetch_max(only.side.device.size(), SeqCst);
+        }
     }
 
     /// The side that is being filled has everything: makes the two equals. Durable when it returns.
@@ -221,6 +268,8 @@ impl Mirror {
 
     /// Lets go of a side that is lost or was never whole. False if calls of it have not returned.
     pub fn forget_lost(&self) -> bool {
+        // Closed when nobody is kept from anything by that.
+        let mut gone = Vec::new();
         let mut members = self.members.write();
         for n in 0..2 {
             if let Some(member) = &members[n]
@@ -229,10 +278,11 @@ impl Mirror {
                 if member.side.pending_calls() > 0 {
                     return false;
                 }
-                members[n] = None;
+                gone.extend(members[n].take());
                 self.labels.lock()[n] = None;
             }
         }
+        drop(members);
         true
     }
 

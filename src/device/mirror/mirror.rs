@@ -143,7 +143,10 @@ pub(super) fn refused<T>(why: impl Into<String>) -> Result<T, MirrorError> {
 /// A copy of the members tells whom to call, and no more: who may be lost is judged by the members in force. A side that is
 /// lost or parted is so for good, and who is lost is the only note of it.
 pub struct Mirror {
-    pub(super) size: u64,
+    /// Grows when a smaller side has left.
+    pub(super) size: AtomicU64,
+    /// Where the store ended before it was to fit on another side, for labels; 0 if it was not.
+    pub(super) wide: AtomicU64,
     pub(super) members: RwLock<Members>,
     /// Labels in force, by side.
     pub(super) labels: Mutex<[Option<Label>; 2]>,
@@ -172,12 +175,14 @@ impl Mirror {
     fn of(size: u64, devices: [Option<Arc<dyn Device>>; 2], labels: [Option<Label>; 2], seed: u64) -> Mirror {
         let limit =
             labels.iter().flatten().map(|l| u64::from(l.limit_ms)).next().unwrap_or(u64::from(u32::MAX));
+        let wide = labels.iter().flatten().map(|l| l.wide).max().unwrap_or(0);
         let crew = CallCrew::new();
         let serving =
             |device| Member { side: Arc::new(MirrorSide::new(device, &crew)), role: SideRole::Serving };
         let members = devices.map(|device| device.map(serving));
         Mirror {
-            size,
+            size: AtomicU64::new(size),
+            wide: AtomicU64::new(wide),
             members: RwLock::new(members),
             labels: Mutex::new(labels),
             verdict: Mutex::default(),
@@ -286,7 +291,7 @@ impl Mirror {
                 SideRole::Joining => "joining",
                 SideRole::Target => "syncing",
             };
-            let (pending_calls, place) = (member.side.pending_calls(), member.side.device.describe());
+            let (pending_calls, place) = (member.side.pending_calls(), member.side.place().to_owned());
             Some(SideState { state, why, label, pending_calls, place })
         })
     }
@@ -403,7 +408,7 @@ impl Mirror {
             return false;
         }
         side.lose(why);
-        log::error!("mirror: {} is lost and left out: {why}", side.device.describe());
+        log::error!("mirror: {} is lost and left out: {why}", side.place());
         true
     }
 
@@ -452,6 +457,7 @@ impl Mirror {
         self.on_member(&self.members.read().clone(), n, call)
     }
 
+    /// The same. A side that is late is lost, unless it is the last that serves: that is waited for.
     pub(super) fn on_member<T: Send + 'static>(
         &self,
         members: &Members,
@@ -459,8 +465,20 @@ impl Mirror {
         call: impl FnOnce(&dyn Device) -> Result<T, DeviceError> + Send + 'static,
     ) -> Result<T, DeviceError> {
         let member = members.get(n).and_then(Option::as_ref).ok_or_else(gone)?;
+        let reply = member.side.call(call);
+        self.crew.hurry(|| reply.is_answered());
         let limit = self.limit();
-        outcome(member.side.call(call).wait(Instant::now() + limit), limit)
+        let mut deadline = Instant::now() + limit;
+        loop {
+            match reply.wait(deadline) {
+                Err(Unanswered::Late)
+                    if !self.lose(&member.side, &format!("a call did not return within {limit:?}")) =>
+                {
+                    deadline += limit;
+                }
+                answer => return outcome(answer, limit),
+            }
+        }
     }
 }
 

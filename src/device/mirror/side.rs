@@ -1,18 +1,26 @@
 //! One side of a mirror: its device, and the calls on it that have not returned.
 //!
 //! A call belongs to whoever waits for it until its time is over; then it is late, and nobody waits. What such a call
-//! needs is its own, so that it may come back at any time. A side that is lost makes no call that had not begun.
+//! needs is its own, so that it may come back at any time. A side that is lost makes no call that had not begun. A call that
+//! fails an assertion is one that failed.
 
 use super::crew::{CallCrew, Lane, SideCall};
 use crate::device::{Device, DeviceError};
-use parking_lot::{Condvar, Mutex};
-use std::sync::Arc;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
+
+/// Whoever waits looks so often whether a thread can be had that could not be had before.
+const TRY_AGAIN: Duration = Duration::from_millis(10);
 
 /// A device with its calls. Any thread may call any method. Its locks are leaves.
 pub(super) struct MirrorSide {
+    /// To be called without a limit by whoever knows that there is nobody else to be asked.
     pub device: Arc<dyn Device>,
+    /// What a person called it when it came: who tells of a side that hangs must not have to ask it.
+    place: OnceLock<String>,
+    crew: Arc<CallCrew>,
     lane: Lane,
     lost: Mutex<Option<String>>,
 }
@@ -20,6 +28,7 @@ pub(super) struct MirrorSide {
 /// A call that somebody waits for.
 pub(super) struct SideReply<T> {
     slot: Arc<AnswerSlot<T>>,
+    crew: Arc<CallCrew>,
 }
 
 struct AnswerSlot<T> {
@@ -33,6 +42,8 @@ enum Answer<T> {
     Some(T),
     /// The call will never be made.
     Dropped,
+    /// The call has failed an assertion.
+    Failed,
 }
 
 /// Fills the slot, also if the call is dropped before it was made.
@@ -51,7 +62,7 @@ impl<T> Filler<T> {
 
 impl<T> Drop for Filler<T> {
     fn drop(&mut self) {
-        self.fill(Answer::Dropped);
+        self.fill(if std::thread::panicking() { Answer::Failed } else { Answer::Dropped });
     }
 }
 
@@ -62,6 +73,8 @@ pub(super) enum Unanswered {
     Late,
     /// The side was lost before the call was made.
     Gone,
+    /// An assertion has failed.
+    Failed,
 }
 
 impl<T> SideReply<T> {
@@ -74,14 +87,19 @@ impl<T> SideReply<T> {
     pub fn wait(&self, deadline: Instant) -> Result<T, Unanswered> {
         let mut answer = self.slot.answer.lock();
         while matches!(*answer, Answer::None) {
-            if self.slot.answered.wait_until(&mut answer, deadline).timed_out()
+            let again = deadline.min(Instant::now() + TRY_AGAIN);
+            if self.slot.answered.wait_until(&mut answer, again).timed_out()
                 && matches!(*answer, Answer::None)
             {
-                return Err(Unanswered::Late);
+                if again == deadline {
+                    return Err(Unanswered::Late);
+                }
+                MutexGuard::unlocked(&mut answer, || self.crew.call_up());
             }
         }
         match std::mem::replace(&mut *answer, Answer::Dropped) {
             Answer::Some(found) => Ok(found),
+            Answer::Failed => Err(Unanswered::Failed),
             Answer::None | Answer::Dropped => Err(Unanswered::Gone),
         }
     }
@@ -89,7 +107,25 @@ impl<T> SideReply<T> {
 
 impl MirrorSide {
     pub fn new(device: Arc<dyn Device>, crew: &Arc<CallCrew>) -> MirrorSide {
-        MirrorSide { lane: crew.lane(device.clone()), device, lost: Mutex::default() }
+        let side = MirrorSide::unasked(device, crew);
+        side.set_place(side.device.describe());
+        side
+    }
+
+    /// The same of a device that may hang: it is not asked what it is called.
+    pub fn unasked(device: Arc<dyn Device>, crew: &Arc<CallCrew>) -> MirrorSide {
+        let (lane, crew) = (crew.lane(device.clone()), crew.clone());
+        MirrorSide { place: OnceLock::new(), crew, lane, device, lost: Mutex::default() }
+    }
+
+    /// What a person calls it, if nobody has said so before.
+    pub fn set_place(&self, place: String) {
+        self.place.get_or_init(|| place);
+    }
+
+    /// What a person calls it.
+    pub fn place(&self) -> &str {
+        self.place.get().map_or("a side of the mirror", String::as_str)
     }
 
     /// Has one of the threads make a call.
@@ -97,7 +133,7 @@ impl MirrorSide {
         &self,
         call: impl FnOnce(&dyn Device) -> T + Send + 'static,
     ) -> SideReply<T> {
-        if self.is_there() { self.ask(call) } else { prepare(call).0 }
+        if self.is_there() { self.ask(call) } else { self.prepare(call).0 }
     }
 
     /// The same behind the call of another side, by the same thread if that is soon done. Who does that looks at
@@ -106,7 +142,7 @@ impl MirrorSide {
         &self,
         call: impl FnOnce(&dyn Device) -> T + Send + 'static,
     ) -> SideReply<T> {
-        let (reply, call) = prepare(call);
+        let (reply, call) = self.prepare(call);
         if !self.is_there() {
             drop(call);
             return reply;
@@ -117,7 +153,7 @@ impl MirrorSide {
 
     /// The same, also if the side is lost.
     fn ask<T: Send + 'static>(&self, call: impl FnOnce(&dyn Device) -> T + Send + 'static) -> SideReply<T> {
-        let (reply, call) = prepare(call);
+        let (reply, call) = self.prepare(call);
         self.lane.put(call);
         reply
     }
@@ -156,19 +192,21 @@ impl MirrorSide {
     pub fn pending_calls(&self) -> usize {
         self.lane.pending_calls()
     }
-}
 
-/// A call, and where its answer will be.
-fn prepare<T: Send + 'static>(
-    call: impl FnOnce(&dyn Device) -> T + Send + 'static,
-) -> (SideReply<T>, SideCall) {
-    let slot = Arc::new(AnswerSlot {
-        answer: Mutex::new(Answer::None),
-        answered: Condvar::new(),
-        is_answered: AtomicBool::new(false),
-    });
-    let filler = Filler(slot.clone());
-    (SideReply { slot }, Box::new(move |device| filler.fill(Answer::Some(call(device)))))
+    /// A call, and where its answer will be.
+    fn prepare<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&dyn Device) -> T + Send + 'static,
+    ) -> (SideReply<T>, SideCall) {
+        let slot = Arc::new(AnswerSlot {
+            answer: Mutex::new(Answer::None),
+            answered: Condvar::new(),
+            is_answered: AtomicBool::new(false),
+        });
+        let filler = Filler(slot.clone());
+        let call = Box::new(move |device: &dyn Device| filler.fill(Answer::Some(call(device))));
+        (SideReply { slot, crew: self.crew.clone() }, call)
+    }
 }
 
 /// An outcome as an error of the device, or none.
@@ -183,5 +221,8 @@ pub(super) fn outcome<T>(
             refused(std::io::ErrorKind::TimedOut, format!("it did not answer within {limit:?}"))
         }
         Err(Unanswered::Gone) => refused(std::io::ErrorKind::NotConnected, "it is lost".into()),
+        Err(Unanswered::Failed) => {
+            refused(std::io::ErrorKind::Other, "a call of it has failed an assertion".into())
+        }
     }
 }

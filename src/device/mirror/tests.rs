@@ -1,9 +1,10 @@
 //! Two simulated disks as one, and a disk that hangs.
 
 use super::*;
+use crate::device::hanging::Hanging;
 use crate::device::{Device, DeviceError, Mirror, Op, Persistence, Sim};
 use crate::format::mirror::{Label, Standing};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,67 +12,7 @@ const SIZE: u64 = 64 << 20;
 const AT: u64 = 8 << 20;
 /// Longer than a sound disk needs on a busy machine, and no longer than a test may wait.
 const LIMIT_MS: u32 = 400;
-
-/// A disk whose calls hang until they are let go.
-struct Hanging {
-    sim: Sim,
-    /// That they do, and how many.
-    hangs: Mutex<(bool, usize)>,
-    changed: Condvar,
-}
-
-impl Hanging {
-    fn new(sim: Sim) -> Arc<Hanging> {
-        Arc::new(Hanging { sim, hangs: Mutex::default(), changed: Condvar::new() })
-    }
-
-    fn hang(&self, hangs: bool) {
-        self.hangs.lock().0 = hangs;
-        self.changed.notify_all();
-    }
-
-    fn pass(&self) -> &Sim {
-        let mut hangs = self.hangs.lock();
-        hangs.1 += 1;
-        while hangs.0 {
-            self.changed.wait(&mut hangs);
-        }
-        hangs.1 -= 1;
-        &self.sim
-    }
-
-    /// Calls that hang.
-    fn waiting(&self) -> usize {
-        self.hangs.lock().1
-    }
-}
-
-impl Device for Hanging {
-    fn size(&self) -> u64 {
-        self.sim.size()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
-        self.pass().read_at(offset, buf)
-    }
-    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
-        self.pass().write_at(offset, buf)
-    }
-    fn flush(&self) -> Result<(), DeviceError> {
-        self.pass().flush()
-    }
-    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
-        self.pass().back(offset, len)
-    }
-    fn discard(&self, offset: u64, len: u64) {
-        self.pass().discard(offset, len);
-    }
-    fn available(&self) -> u64 {
-        self.pass().available()
-    }
-    fn describe(&self) -> String {
-        "a disk that hangs".into()
-    }
-}
+const LIMIT: Duration = Duration::from_millis(LIMIT_MS as u64);
 
 fn label(side: u64) -> Label {
     Label {
@@ -87,6 +28,7 @@ fn label(side: u64) -> Label {
         limit_ms: LIMIT_MS,
         opened: false,
         home: None,
+        wide: 0,
         path: Vec::new(),
     }
 }
@@ -412,4 +354,168 @@ fn a_path_that_no_label_has_room_for_is_refused() {
     let mirror = Mirror::solo(Arc::new(disk(1)), 3);
     let new = NewSide { partner_path: vec![b'p'; 4000], ..new_side(Arc::new(Sim::new(SIZE, 2))) };
     assert!(mirror.join(new, &[]).unwrap_err().to_string().contains("too long"));
+}
+
+/// A question of the device, by name.
+type Question = (&'static str, fn(&Mirror));
+
+/// Everything that a device can be asked, of a mirror whose first or second side hangs.
+#[test]
+fn no_question_is_held_up_by_a_side_that_hangs() {
+    let questions: [Question; 17] = [
+        ("size", |m| assert_eq!(m.size(), SIZE)),
+        ("read_at", |m| m.read_at(AT, &mut [0; 4096]).unwrap()),
+        ("read_one", |m| {
+            let mut block = [0; 4096];
+            // Whoever proves what is read asks the other side.
+            let read = m.read_one(AT, &mut block);
+            read.or_else(|_| m.read_side(m.sides()[0], AT, &mut block)).unwrap();
+        }),
+        ("sides", |m| assert!(!m.sides().is_empty())),
+        ("write_at", |m| m.write_at(AT, &[1; 4096]).unwrap()),
+        ("write_side", |m| {
+            let written = [0, 1].map(|n| m.write_side(n, AT, &[1; 4096]).is_ok());
+            assert_eq!(written.iter().filter(|done| **done).count(), 1);
+        }),
+        ("flush", |m| m.flush().unwrap()),
+        ("flush_inherited", |m| m.flush_inherited().unwrap()),
+        ("back", |m| m.back(AT, 4096).unwrap()),
+        ("discard", |m| m.discard(AT, 4096)),
+        ("release and will_need", |m| {
+            m.release(AT, 4096);
+            m.will_need(AT, 4096);
+        }),
+        ("stored", |m| assert_eq!(m.stored(), [(AT, 4096)])),
+        ("all_stored", |m| assert_eq!(m.all_stored().unwrap(), [(AT, 4096)])),
+        ("kept_parts", |m| assert_eq!(m.kept_parts(), Some(vec![(AT, 4096, 2048)]))),
+        ("available", |m| assert!(m.available() > 0)),
+        ("describe and how the sides are", |m| {
+            assert_eq!(m.describe(), "a disk that hangs");
+            assert_eq!(m.states().iter().flatten().count(), 2);
+        }),
+        ("location, birth and limit_met", |m| {
+            assert_eq!(m.location().path, Some("/disks/one".into()));
+            assert_eq!((m.birth(AT), m.limit_met()), (None, None));
+        }),
+    ];
+    for (what, ask) in questions {
+        for hangs in 0..2 {
+            let disks = [1, 2].map(|side| Hanging::new(disk(side)));
+            let [a, b] = disks.clone();
+            let mirror = Arc::new(Mirror::together([(a, label(1)), (b, label(2))], 7));
+            disks[hangs].hang(true);
+            let asked = mirror.clone();
+            let answered = crate::device::patience::patiently(20 * LIMIT, move |_| ask(&asked));
+            assert!(answered.is_some(), "{what} of a mirror whose side {hangs} hangs");
+            mirror.flush().unwrap();
+            assert_eq!(mirror.sides(), [1 - hangs], "{what}");
+            disks[hangs].hang(false);
+        }
+    }
+}
+
+#[test]
+fn what_is_stored_is_what_either_side_has_and_what_is_kept_what_both_have() {
+    let [a, b] =
+        [(1, (AT, 3 << 20)), (2, (AT + (1 << 20), 3 << 20))].map(|(n, at)| Hanging::with(disk(n), at));
+    let mirror = Mirror::together([(a.clone(), label(1)), (b, label(2))], 7);
+    assert_eq!(mirror.stored(), [(AT, 4 << 20)]);
+    assert_eq!(mirror.all_stored().unwrap(), [(AT, 4 << 20)]);
+    assert_eq!(mirror.kept_parts(), Some(vec![(AT + (1 << 20), 2 << 20, 3 << 19)]));
+    // One that does not tell leaves it to the other.
+    let mirror = Mirror::together([(a, label(1)), (Arc::new(disk(2)), label(2))], 7);
+    assert_eq!(mirror.kept_parts(), Some(vec![(AT, 3 << 20, 3 << 19)]));
+}
+
+#[test]
+fn a_thread_that_cannot_be_had_is_tried_again_by_who_waits() {
+    type Ask = fn(&Mirror);
+    let asks: [Ask; 4] = [
+        |m| m.write_at(AT, &[5; 4096]).unwrap(),
+        |m| m.write_at(AT, &vec![5; 600 << 10]).unwrap(),
+        |m| m.read_side(1, AT, &mut [0; 4096]).unwrap(),
+        |m| drop(m.location()),
+    ];
+    for ask in asks {
+        let [a, b] = [1, 2].map(|n| Arc::new(disk(n)));
+        let long = |side| Label { limit_ms: 600_000, ..label(side) };
+        let mirror = Arc::new(Mirror::together([(a, long(1)), (b, long(2))], 7));
+        mirror.crew.refuse_threads(7);
+        let asked = mirror.clone();
+        let answered = crate::device::patience::patiently(Duration::from_secs(20), move |_| ask(&asked));
+        assert!(answered.is_some() && mirror.sides() == [0, 1]);
+    }
+}
+
+/// A disk of which one call fails an assertion.
+struct Failing(Arc<Sim>, Mutex<bool>);
+
+impl Device for Failing {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
+        self.0.read_at(offset, buf)
+    }
+    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
+        assert!(!std::mem::take(&mut *self.1.lock()), "a call that fails, on purpose");
+        self.0.write_at(offset, buf)
+    }
+    fn flush(&self) -> Result<(), DeviceError> {
+        self.0.flush()
+    }
+    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
+        self.0.back(offset, len)
+    }
+    fn discard(&self, offset: u64, len: u64) {
+        self.0.discard(offset, len);
+    }
+    fn available(&self) -> u64 {
+        self.0.available()
+    }
+    fn describe(&self) -> String {
+        "a disk".into()
+    }
+}
+
+#[test]
+fn a_call_that_fails_an_assertion_has_returned_and_loses_its_side() {
+    let sims = [1, 2].map(|n| Arc::new(disk(n)));
+    let [a, b] = sims.clone();
+    let failing = Arc::new(Failing(b, Mutex::new(true)));
+    let mirror = Mirror::together([(a, label(1)), (failing.clone(), label(2))], 7);
+    mirror.write_at(AT, &[5; 4096]).unwrap();
+    assert_eq!(mirror.sides(), [0]);
+    let state = mirror.states()[1].clone().unwrap();
+    assert!(state.why.as_ref().is_some_and(|why| why.contains("assertion")), "{state:?}");
+    mirror.flush().unwrap();
+    wait_for_calls(&mirror, 1);
+    mirror.join(new_side(failing), &[]).unwrap();
+    mirror.copy(AT, 1 << 20).unwrap();
+    mirror.complete().unwrap();
+    assert_eq!(sims[1].peek(AT, 4096), [5; 4096]);
+}
+
+#[test]
+fn a_device_that_was_late_once_is_asked_no_more_and_held_until_it_answers() {
+    let b = Hanging::new(disk(2));
+    let held = Arc::new(());
+    let timed = Timed::new(b.clone(), "a disk".into(), LIMIT, held.clone());
+    assert!(timed.read_at(AT, &mut [0; 4096]).is_ok() && timed.available() > 0);
+    b.hang(true);
+    assert!(timed.write_at(AT, &[7; 4096]).unwrap_err().to_string().contains("did not answer"));
+    let since = std::time::Instant::now();
+    for _ in 0..1000 {
+        assert!(timed.flush().unwrap_err().to_string().contains("did not answer"));
+        assert_eq!((timed.birth(0), timed.stored(), timed.kept_parts()), (None, Vec::new(), None));
+    }
+    assert!(since.elapsed() < 100 * LIMIT, "it is not waited for again");
+    assert_eq!(b.waiting(), 1);
+    drop(timed);
+    assert_eq!(Arc::strong_count(&held), 2, "what is late may still be written");
+    b.hang(false);
+    while Arc::strong_count(&held) > 1 {
+        std::thread::yield_now();
+    }
+    assert_eq!(b.sim.peek(AT, 4096), [7; 4096]);
 }

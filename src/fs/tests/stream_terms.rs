@@ -268,6 +268,7 @@ fn sides(image: &Sim) -> [Arc<Sim>; 2] {
             limit_ms: 600_000,
             opened: false,
             home: None,
+            wide: 0,
             path: Vec::new(),
         };
         write_label(&disk, &label).unwrap();

@@ -490,6 +490,7 @@ fn both_sides_of_a_mirror_lose_it_though_one_is_away() {
         limit_ms: 600_000,
         opened: false,
         home: None,
+        wide: 0,
         path: Vec::new(),
     };
     for (sim, side) in sims.iter().zip([1, 2]) {

@@ -1,0 +1,93 @@
+//! What a filling of a side tells, and is told: how far it is, how fast it may be, and that it is to end.
+
+use crate::volume::Filled;
+use parking_lot::Mutex;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+/// How often a filling that is paused looks whether it may go on.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What a filling tells, and is told. Any thread.
+#[derive(Default)]
+pub(super) struct FillingTold {
+    pub(super) running: AtomicBool,
+    pub(super) done: AtomicU64,
+    pub(super) total: AtomicU64,
+    pub(super) copied: AtomicU64,
+    /// What of that was content, once it is known, and what could not be read.
+    pub(super) content: Mutex<Option<u64>>,
+    pub(super) unread: AtomicU64,
+    ends: AtomicBool,
+    /// The store is being closed: nothing begins any more.
+    closes: AtomicBool,
+    pub(super) paused: AtomicBool,
+    /// Bytes a second at most; 0: no limit.
+    pub(super) rate: AtomicU64,
+    /// How the last one ended, if not well.
+    pub(super) failed: Mutex<Option<String>>,
+}
+
+impl FillingTold {
+    pub(super) fn at(&self, filled: Filled) {
+        self.done.store(filled.done, SeqCst);
+        self.total.store(filled.total, SeqCst);
+        self.copied.store(filled.copied, SeqCst);
+        self.unread.store(filled.unread, SeqCst);
+        *self.content.lock() = filled.content;
+    }
+
+    /// Something begins that may be ended. False if it is over with the store.
+    pub(super) fn begins(&self) -> bool {
+        self.ends.store(false, SeqCst);
+        !self.closes.load(SeqCst)
+    }
+
+    /// Has what goes on end.
+    pub(super) fn end(&self) {
+        self.ends.store(true, SeqCst);
+    }
+
+    /// Has what goes on end, and what would begin from now on.
+    pub(super) fn close(&self) {
+        self.closes.store(true, SeqCst);
+    }
+
+    /// True if whoever works is to end.
+    pub(super) fn is_ended(&self) -> bool {
+        self.ends.load(SeqCst) || self.closes.load(SeqCst)
+    }
+}
+
+/// Keeps a filling to its rate.
+pub(super) struct FillingPace<'a> {
+    told: &'a FillingTold,
+    since: Instant,
+    from: u64,
+}
+
+impl FillingPace<'_> {
+    pub(super) fn new(told: &FillingTold) -> FillingPace<'_> {
+        FillingPace { told, since: Instant::now(), from: 0 }
+    }
+
+    pub(super) fn at(&mut self, filled: Filled) -> ControlFlow<()> {
+        self.told.at(filled);
+        loop {
+            if self.told.is_ended() {
+                return ControlFlow::Break(());
+            }
+            let rate = self.told.rate.load(SeqCst);
+            let ahead = rate > 0
+                && (filled.done - self.from) as f64 > rate as f64 * self.since.elapsed().as_secs_f64();
+            if !self.told.paused.load(SeqCst) && !ahead {
+                return ControlFlow::Continue(());
+            }
+            if self.told.paused.load(SeqCst) {
+                (self.since, self.from) = (Instant::now(), filled.done);
+            }
+            std::thread::sleep(if ahead { PAUSE / 10 } else { PAUSE });
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Waiting for a host that may never answer: a thread of its own asks it, and is left behind when its time is over.
+//!
+//! What comes late is dropped by that thread, so that nobody else has to wait for that either. Nothing here ends a call of
+//! the host: no program can.
+
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+/// How often a thread is tried again that cannot be started.
+const TRY_AGAIN: Duration = Duration::from_millis(10);
+
+/// Says of some work that it goes on, for work of several calls of which each has its time.
+pub struct Alive {
+    since: Mutex<Instant>,
+    given_up: AtomicBool,
+}
+
+impl Alive {
+    /// The time begins again: a call of the host has returned. False if nobody waits any more.
+    pub fn goes_on(&self) -> bool {
+        *self.since.lock() = Instant::now();
+        !self.given_up.load(SeqCst)
+    }
+}
+
+/// Does some work by another thread and waits for it. None if nothing was heard of it for longer than the limit, if it failed
+/// an assertion, or if there was no thread to be had in this time.
+pub fn patiently<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce(&Alive) -> T + Send + 'static,
+) -> Option<T> {
+    let alive = Arc::new(Alive { since: Mutex::new(Instant::now()), given_up: AtomicBool::new(false) });
+    // Without room for an answer that nobody takes.
+    let (sender, receiver) = sync_channel(0);
+    let task = Arc::new(Mutex::new(Some((work, sender))));
+    while !start(&task, &alive) {
+        if alive.since.lock().elapsed() >= limit {
+            return None;
+        }
+        std::thread::sleep(TRY_AGAIN);
+    }
+    loop {
+        let left = limit.saturating_sub(alive.since.lock().elapsed());
+        match receiver.recv_timeout(left.max(Duration::from_millis(1))) {
+            Ok(answer) => return Some(answer),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if alive.since.lock().elapsed() >= limit {
+            alive.given_up.store(true, SeqCst);
+            return None;
+        }
+    }
+}
+
+/// What is to be done and who is told, until a thread has taken it.
+type Task<T, W> = Option<(W, SyncSender<T>)>;
+
+/// Has a thread do it. False if there is none to be had.
+fn start<T: Send + 'static, W: FnOnce(&Alive) -> T + Send + 'static>(
+    task: &Arc<Mutex<Task<T, W>>>,
+    alive: &Arc<Alive>,
+) -> bool {
+    let (task, alive) = (task.clone(), alive.clone());
+    let work = move || {
+        let taken = task.lock().take();
+        if let Some((work, sender)) = taken {
+            // If nobody waits any more it is dropped here.
+            let _late = sender.send(work(&alive));
+        }
+    };
+    std::thread::Builder::new().name("patience".into()).spawn(work).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    const LIMIT: Duration = Duration::from_millis(50);
+
+    #[test]
+    fn what_is_done_in_time_is_had_and_what_is_late_is_dropped_where_it_is_late() {
+        assert_eq!(patiently(Duration::from_secs(600), |_| 7), Some(7));
+        let (go_on, wait) = channel::<()>();
+        struct Told(std::sync::mpsc::Sender<String>);
+        impl Drop for Told {
+            fn drop(&mut self) {
+                let _ = self.0.send(std::thread::current().name().unwrap_or_default().to_owned());
+            }
+        }
+        let (told, dropped) = channel();
+        let late = patiently(LIMIT, move |alive| {
+            let _ = wait.recv();
+            assert!(!alive.goes_on());
+            Told(told)
+        });
+        assert!(late.is_none());
+        go_on.send(()).unwrap();
+        assert_eq!(dropped.recv().unwrap(), "patience");
+    }
+
+    #[test]
+    fn work_that_goes_on_is_waited_for() {
+        let done = patiently(LIMIT, |alive| {
+            (0..6).for_each(|_| {
+                std::thread::sleep(LIMIT / 3);
+                alive.goes_on();
+            });
+            7
+        });
+        assert_eq!(done, Some(7));
+        assert_eq!(patiently(Duration::from_secs(600), |_| -> u8 { panic!("an assertion") }), None);
+    }
+}
