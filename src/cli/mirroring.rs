@@ -4,6 +4,7 @@
 //! incomplete, and is filled from there on when the side is back.
 
 use super::apart;
+use super::fill_pace::{FillPace, FillTold};
 use super::kept_changes::{SideChanges, encode_kept};
 use super::mirror_order::{MirrorOrder, encode_side};
 use super::refusal::{told, told_volume};
@@ -19,18 +20,17 @@ use crate::sys::random::random;
 use crate::volume::{FillFrom, Filled, RINGS, compare_sides};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How long a side may keep the other waiting, if nobody says.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
-/// How often a filling that is paused looks whether it may go on.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long a side that is let go of is waited for: longer than calls take that nobody waits for.
+const LATE_WAIT: Duration = Duration::from_secs(1);
 
 /// The sides of an open store. Any thread; orders take turns.
 pub(super) struct StoreSides {
@@ -42,39 +42,13 @@ pub(super) struct StoreSides {
     named: PathBuf,
     /// What is held, by the number of the side. No side is let go of while it takes part.
     held: Mutex<[Option<HeldSide>; 2]>,
+    /// Sides that left, or never came, and of which calls have not returned: so nobody else can have them.
+    late: Mutex<Vec<HeldSide>>,
     filling: Mutex<Option<JoinHandle<()>>>,
     /// Where a directory store ended before it was to fit on another side.
     wide: Mutex<Option<u64>>,
-    told: Arc<Told>,
+    told: Arc<FillTold>,
     turn: Mutex<()>,
-}
-
-/// What a filling tells, and is told.
-#[derive(Default)]
-struct Told {
-    running: AtomicBool,
-    done: AtomicU64,
-    total: AtomicU64,
-    copied: AtomicU64,
-    /// What of that was content, once it is known, and what could not be read.
-    content: Mutex<Option<u64>>,
-    unread: AtomicU64,
-    ends: AtomicBool,
-    paused: AtomicBool,
-    /// Bytes a second at most; 0: no limit.
-    rate: AtomicU64,
-    /// How the last one ended, if not well.
-    failed: Mutex<Option<String>>,
-}
-
-impl Told {
-    fn at(&self, filled: Filled) {
-        self.done.store(filled.done, SeqCst);
-        self.total.store(filled.total, SeqCst);
-        self.copied.store(filled.copied, SeqCst);
-        self.unread.store(filled.unread, SeqCst);
-        *self.content.lock() = filled.content;
-    }
 }
 
 fn refused<T>(code: Code, what: impl Into<String>) -> Result<T, Failure> {
@@ -91,6 +65,7 @@ impl StoreSides {
             store: home.path.clone(),
             named,
             held: Mutex::new([Some(home), other]),
+            late: Mutex::default(),
             filling: Mutex::default(),
             wide: Mutex::default(),
             told: Arc::default(),
@@ -100,6 +75,12 @@ impl StoreSides {
             log::error!("mirror: the side that is behind is not filled: {f}");
         }
         sides
+    }
+
+    /// The device of both.
+    #[cfg(test)]
+    pub(super) fn mirror(&self) -> &Mirror {
+        &self.mirror
     }
 
     /// Carries out an order. `progress` hears of what takes long.
@@ -192,6 +173,26 @@ impl StoreSides {
         gone.filter_map(|(held, _)| held.take()).last()
     }
 
+    /// Lets go of a side, when its calls have returned.
+    fn drop_side(&self, side: HeldSide) {
+        if !self.mirror.have_returned(&side.device, LATE_WAIT) {
+            self.late.lock().push(side);
+        }
+    }
+
+    /// Refuses a side that left and that late calls may still change.
+    fn refuse_late(&self, path: &Path) -> Result<(), Failure> {
+        let mut late = self.late.lock();
+        late.retain(|side| self.mirror.pending_calls_of(&side.device) > 0);
+        let canonical = path.canonicalize().unwrap_or_else(|_| path.into());
+        if !late.iter().any(|side| side.path == canonical) {
+            return Ok(());
+        }
+        let what =
+            "calls of this side from before it left have not returned: it cannot come back before they have";
+        refused(Code::Busy, format!("{}: {what}", names::shown(path)))
+    }
+
     /// Has the side leave by which the store is not known.
     fn keep_named(&self) {
         let held = self.held.lock();
@@ -253,7 +254,8 @@ impl StoreSides {
         if !self.mirror.forget_lost() {
             return refused(Code::Busy, "calls of the side that was lost have not returned");
         }
-        drop(self.let_go());
+        self.let_go().into_iter().for_each(|side| self.drop_side(side));
+        self.refuse_late(path)?;
         let side = hold_new_side(path, force)?;
         // What was deleted a moment ago may still be in use behind the new end.
         self.commit()?;
@@ -271,6 +273,7 @@ impl StoreSides {
             }
             // The label of a side that took one says what the superblock has to say as well.
             self.undo(was, label || self.mirror.label().is_some());
+            self.drop_side(side);
             return Err(f);
         }
         self.start(side, FillFrom::Nothing)
@@ -314,7 +317,7 @@ impl StoreSides {
             partner_path: ours.as_os_str().as_bytes().to_vec(),
             limit,
         };
-        if let Some(ours) = self.mirror.label() {
+        if let Some(ours) = self.mirror.label_to_fill() {
             let noted = self.fs.volume().note_rest(from, &ours, &*side.device);
             noted.map_err(|e| told_volume(&side.path, &e))?;
         }
@@ -334,7 +337,7 @@ impl StoreSides {
         told.at(Filled::default());
         *told.failed.lock() = None;
         let work = move || {
-            let mut pace = Pace::new(&told);
+            let mut pace = FillPace::new(&told);
             if let Err(e) = fs.will_fill_a_side() {
                 log::error!("mirror: the other side is not filled: {e}");
                 mirror.give_up(&e.to_string());
@@ -400,6 +403,7 @@ impl StoreSides {
             if shrunk {
                 self.undo(was, true);
             }
+            self.drop_side(side);
             return Err(f);
         }
         self.start(side, from)
@@ -440,14 +444,19 @@ impl StoreSides {
         if path.as_os_str().is_empty() {
             return refused(Code::Invalid, "it is not known where the other side is: say so with --with");
         }
+        self.refuse_late(path)?;
         let held = self.held.lock()[1 - self.serving()].take();
-        let held = held.filter(|side| path.canonicalize().is_ok_and(|path| path == side.path));
+        let is_there = |side: &HeldSide| path.canonicalize().is_ok_and(|path| path == side.path);
         // One that was cut short, or of which files went: nothing of it counts, whatever is there by now.
-        let lost_content = held.as_ref().is_some_and(|side| side.device.location().lost.is_some());
+        let lost_content =
+            held.as_ref().is_some_and(|side| is_there(side) && side.device.location().lost.is_some());
         // One that has failed once flushes nothing any more, and is opened anew.
-        let side = match held.filter(|side| !lost_content && side.device.flush().is_ok()) {
-            Some(side) => side,
-            None => hold_side(path)?,
+        let side = match held {
+            Some(side) if is_there(&side) && !lost_content && side.device.flush().is_ok() => side,
+            other => {
+                other.into_iter().for_each(|side| self.drop_side(side));
+                hold_side(path)?
+            }
         };
         let (theirs, _) = label_in_force(&side.path, &*side.device)?;
         let strangers = || {
@@ -551,11 +560,12 @@ impl StoreSides {
             }
         };
         self.set_mirrored(false)?;
-        if let Some(side) = &self.let_go() {
+        if let Some(side) = self.let_go() {
             if let Err(e) = mark::close(&*side.device) {
                 log::warn!("cannot mark the side that left as closed: {e}");
             }
             names::put(&mut made, "store", &side.path);
+            self.drop_side(side);
         }
         made["split_pause_us"] = json!(paused.as_micros() as u64);
         Ok(made)
@@ -588,7 +598,7 @@ impl StoreSides {
         }
         self.mirror.relabel(|_| None).map_err(|e| told_mirror(&self.store, e))?;
         self.set_mirrored(false)?;
-        drop(self.let_go());
+        self.let_go().into_iter().for_each(|side| self.drop_side(side));
         *self.told.failed.lock() = None;
         self.give_back()
     }
@@ -623,14 +633,18 @@ impl StoreSides {
     pub(super) fn close(&self, whole: bool) {
         let serving = self.mirror.sides();
         let held = std::mem::take(&mut *self.held.lock());
-        let of = held.into_iter().enumerate().filter(|(n, _)| whole && serving.contains(n));
-        for side in of.filter_map(|(_, side)| side) {
+        let late = std::mem::take(&mut *self.late.lock());
+        for (n, side) in held.iter().enumerate() {
+            let Some(side) = side.as_ref().filter(|_| whole && serving.contains(&n)) else { continue };
             if let Err(e) = mark::close(&*side.device) {
                 log::warn!(
                     "cannot mark the store as closed, a copy of it will be taken for one of a store in use: {e}"
                 );
             }
         }
+        // What is not let go of is held as long as this process is there.
+        let pends = |side: &HeldSide| !self.mirror.have_returned(&side.device, LATE_WAIT);
+        held.into_iter().flatten().chain(late).filter(pends).for_each(std::mem::forget);
     }
 }
 
@@ -649,36 +663,4 @@ enum Resync {
 fn unreadable(side: &Path, f: &Failure) -> Failure {
     let what = "it went on by itself, and what it has cannot be read, so that it would be lost; say --discard if it may be";
     Failure::new(f.code, format!("{}: {what}: {}", names::shown(side), f.message))
-}
-
-/// Keeps a filling to its rate.
-struct Pace<'a> {
-    told: &'a Told,
-    since: Instant,
-    from: u64,
-}
-
-impl Pace<'_> {
-    fn new(told: &Told) -> Pace<'_> {
-        Pace { told, since: Instant::now(), from: 0 }
-    }
-
-    fn at(&mut self, filled: Filled) -> ControlFlow<()> {
-        self.told.at(filled);
-        loop {
-            if self.told.ends.load(SeqCst) {
-                return ControlFlow::Break(());
-            }
-            let rate = self.told.rate.load(SeqCst);
-            let ahead = rate > 0
-                && (filled.done - self.from) as f64 > rate as f64 * self.since.elapsed().as_secs_f64();
-            if !self.told.paused.load(SeqCst) && !ahead {
-                return ControlFlow::Continue(());
-            }
-            if self.told.paused.load(SeqCst) {
-                (self.since, self.from) = (Instant::now(), filled.done);
-            }
-            std::thread::sleep(if ahead { PAUSE / 10 } else { PAUSE });
-        }
-    }
 }

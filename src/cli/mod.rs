@@ -21,6 +21,7 @@ mod deleting;
 mod diff;
 pub mod engine;
 mod feed;
+mod fill_pace;
 mod freeze;
 mod freeze_args;
 mod freeze_order;

@@ -68,7 +68,8 @@ pub struct Label {
     pub earlier: Vec<PastGeneration>,
     /// How long one side may keep the other waiting, in milliseconds, not 0.
     pub limit_ms: u32,
-    /// It was opened for writing since it was split.
+    /// Of a side that is split: it was opened for writing since. Of one that is alone: in this generation its partner was, or is,
+    /// being filled.
     pub opened: bool,
     /// The file that this side is in, as far as the host tells: a copy is in another one.
     pub home: Option<FileBirth>,
@@ -144,6 +145,16 @@ impl Label {
             earlier: earlier.take(EARLIER_MAX).collect(),
             ..self.clone()
         }
+    }
+
+    /// The same label, which says that what came with an epoch, and later, may be missing on the partner, whatever was committed on
+    /// both.
+    #[must_use]
+    pub fn without(&self, epoch: u64) -> Label {
+        let most = epoch.saturating_sub(1);
+        let less = |past: &PastGeneration| PastGeneration { until: past.until.min(most), ..*past };
+        let earlier = self.earlier.iter().map(less).collect();
+        Label { parted_at: self.parted_at.min(most), earlier, ..self.clone() }
     }
 
     /// Generations that this side had before its own, newest first.

@@ -9,12 +9,43 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 impl Mirror {
+    /// The label that the side that serves has from when its partner is taken in again to be filled. What is noted there before
+    /// that is noted for its generation. None if it has none.
+    #[must_use]
+    pub fn label_to_fill(&self) -> Option<Label> {
+        self.label().map(|ours| self.to_fill(&ours))
+    }
+
+    fn to_fill(&self, ours: &Label) -> Label {
+        if ours.standing == Standing::Alone && ours.opened {
+            // It was begun with since the store was opened.
+            return Label { number: ours.number + 1, ..ours.clone() };
+        }
+        let generation = self.next_after(ours);
+        let followed = ours.followed(Standing::Alone, generation, self.reached.load(SeqCst));
+        Label { opened: true, ..followed }
+    }
+
     /// Takes in another side, which is to be filled: from now on it gets all changes. Its label says durably before
     /// anything else that it is no store, and its superblocks are gone after that. `rings` are where these are.
     ///
     /// # Errors
-    /// If there are two sides, or calls of the one that was there have not returned.
+    /// If there are two sides, or calls of the one that was there, or of this one, have not returned.
     pub fn join(&self, new: NewSide, rings: &[(u64, u64)]) -> Result<(), MirrorError> {
+        if !self.have_returned(&new.device, new.limit) {
+            return refused(
+                "calls of this side have not returned, and could change it later: it cannot be attached before",
+            );
+        }
+        let side = Arc::new(MirrorSide::new(new.device.clone(), &self.crew));
+        let joined = self.take_in(&side, new, rings);
+        if joined.is_err() {
+            self.remember(side);
+        }
+        joined
+    }
+
+    fn take_in(&self, side: &Arc<MirrorSide>, new: NewSide, rings: &[(u64, u64)]) -> Result<(), MirrorError> {
         let (n, survivor) = {
             let members = self.members.read();
             // A loss that no flush has met yet: the label of the survivor must not call equal what is about to be written over.
@@ -43,7 +74,6 @@ impl Mirror {
             }
         }
         let limit_ms = u32::try_from(new.limit.as_millis()).unwrap_or(u32::MAX).max(1);
-        let side = Arc::new(MirrorSide::new(new.device, &self.crew));
         let theirs = side.within(new.limit, |device| read_label(device))?;
         let old = theirs.as_ref().map_or(0, |label| label.number);
         let mut labels = self.labels.lock();
@@ -51,7 +81,7 @@ impl Mirror {
             (Some(ours), Some(theirs))
                 if ours.pair == theirs.pair && ours.partner == theirs.side && theirs.partner == ours.side =>
             {
-                Some((ours.clone(), theirs))
+                Some((self.to_fill(ours), theirs))
             }
             _ => None,
         };
@@ -68,7 +98,7 @@ impl Mirror {
             };
             let ours = Label {
                 pair,
-                number: labels[n].as_ref().map_or(0, |label| label.number),
+                number: labels[n].as_ref().map_or(0, |label| label.number) + 1,
                 side: name,
                 partner,
                 standing: Standing::Alone,
@@ -77,17 +107,17 @@ impl Mirror {
                 parted_at: 0,
                 earlier: Vec::new(),
                 limit_ms,
-                opened: false,
+                opened: true,
                 home: None,
                 path: Vec::new(),
             };
-            let theirs = Label { side: partner, partner: name, number: old, ..ours.clone() };
+            let theirs = Label { side: partner, partner: name, number: old, opened: false, ..ours.clone() };
             (ours, theirs)
         });
-        let (a, b) = (ours.number + 1, theirs.number + 1);
-        let ours = Label { number: a, standing: Standing::Alone, limit_ms, path: new.path, ..ours };
+        let number = theirs.number + 1;
+        let ours = Label { limit_ms, path: new.path, ..ours };
         let theirs =
-            Label { number: b, standing: Standing::Incomplete, limit_ms, path: new.partner_path, ..theirs };
+            Label { number, standing: Standing::Incomplete, limit_ms, path: new.partner_path, ..theirs };
         write_label(&*survivor.device, &ours)?;
         labels[n] = Some(ours);
         drop(labels);
@@ -101,7 +131,7 @@ impl Mirror {
         self.labels.lock()[1 - n] = Some(theirs);
         self.limit_ms.store(u64::from(limit_ms), SeqCst);
         self.leaving.store(1 - n, SeqCst);
-        self.members.write()[1 - n] = Some(Member { side, role: SideRole::Target });
+        self.members.write()[1 - n] = Some(Member { side: side.clone(), role: SideRole::Target });
         Ok(())
     }
 
@@ -195,6 +225,7 @@ impl Mirror {
             let Some(member) = members[n].take() else { return refused("no second side") };
             // Whoever has a copy of the members calls it no more, and takes it for nobody's partner.
             member.side.lose("it was parted");
+            self.remember(member.side.clone());
             (n, member.side)
         };
         let parted = self.labels.lock()[n].take();
