@@ -21,9 +21,7 @@ impl Mirror {
             // It was begun with since the store was opened.
             return Label { number: ours.number + 1, ..ours.clone() };
         }
-        let generation = self.next_after(ours);
-        let followed = ours.followed(Standing::Alone, generation, self.reached.load(SeqCst));
-        Label { opened: true, ..followed }
+        Label { opened: true, ..ours.begun_again(self.next_after(ours), self.reached.load(SeqCst)) }
     }
 
     /// Takes in another side, which is to be filled: from now on it gets all changes. Its label says durably before

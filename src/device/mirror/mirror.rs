@@ -260,9 +260,7 @@ impl Mirror {
         mirror.reached.store(reached, SeqCst);
         let members = mirror.members.read();
         match fills {
-            true => mirror.write_own_label(&members, 0, |ours| {
-                ours.followed(Standing::Alone, mirror.fresh(), reached)
-            })?,
+            true => mirror.write_own_label(&members, 0, |ours| ours.begun_again(mirror.fresh(), reached))?,
             false => mirror.announce(&members)?,
         }
         drop(members);
