@@ -26,12 +26,16 @@ use crate::sys::random::random;
 use crate::volume::{FillFrom, Filled, RINGS, compare_sides};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// How long a side that is let go of is waited for: longer than calls take that nobody waits for.
+const LATE_WAIT: Duration = Duration::from_secs(1);
 
 /// The sides of an open store. Any thread; orders take turns.
 pub(super) struct StoreSides {
@@ -43,6 +47,8 @@ pub(super) struct StoreSides {
     named: PathBuf,
     /// What is held, by the number of the side. No side is let go of while it takes part.
     held: Mutex<[Option<HeldSide>; 2]>,
+    /// Sides that left, or never came, and of which calls have not returned: so nobody else can have them.
+    late: Mutex<Vec<HeldSide>>,
     filling: Mutex<Option<JoinHandle<()>>>,
     /// Where the store ended before it was to fit on another side. Labels have it as well.
     wide: Mutex<Option<u64>>,
@@ -65,6 +71,7 @@ impl StoreSides {
             store: home.path.clone(),
             named,
             held: Mutex::new([Some(home), other]),
+            late: Mutex::default(),
             filling: Mutex::default(),
             wide: Mutex::new(wide),
             told: Arc::default(),
@@ -74,6 +81,12 @@ impl StoreSides {
             log::error!("mirror: the side that is behind is not filled: {f}");
         }
         sides
+    }
+
+    /// The device of both.
+    #[cfg(test)]
+    pub(super) fn mirror(&self) -> &Mirror {
+        &self.mirror
     }
 
     /// Carries out an order. `progress` hears of what takes long.
@@ -169,6 +182,44 @@ impl StoreSides {
         gone.into_iter().last()
     }
 
+    /// Lets go of a side, when its calls have returned.
+    fn drop_side(&self, side: HeldSide) {
+        if !self.mirror.have_returned(side.device(), LATE_WAIT) {
+            self.late.lock().push(side);
+        }
+    }
+
+    /// Lets go of a side as soon as its calls have returned, or with this process.
+    fn drop_late(&self, side: HeldSide) {
+        let (mirror, side) = (self.mirror.clone(), ManuallyDrop::new(side));
+        let waits = move || {
+            while !mirror.have_returned(side.device(), LATE_WAIT) {}
+            drop(ManuallyDrop::into_inner(side));
+        };
+        if let Err(e) = std::thread::Builder::new().name("mirror-late".into()).spawn(waits) {
+            log::warn!("a side of which calls have not returned is held until this process ends: {e}");
+        }
+    }
+
+    /// Refuses a side that left and that late calls may still change.
+    fn refuse_late(&self, path: &Path, limit: Duration) -> Result<(), Failure> {
+        let real = real_path(path, limit).ok_or_else(|| late(path, limit))?;
+        let mut pending = self.late.lock();
+        let (still, returned): (Vec<_>, Vec<_>) =
+            pending.drain(..).partition(|side| self.mirror.pending_calls_of(side.device()) > 0);
+        let is_here = still.iter().any(|side| real.as_ref() == Some(&side.path));
+        *pending = still;
+        // Closed when nobody waits for the lock.
+        drop(pending);
+        drop(returned);
+        if !is_here {
+            return Ok(());
+        }
+        let what =
+            "calls of this side from before it left have not returned: it cannot come back before they have";
+        refused(Code::Busy, format!("{}: {what}", names::shown(path)))
+    }
+
     /// Has the side leave by which the store is not known.
     fn keep_named(&self) {
         let held = self.held.lock();
@@ -240,7 +291,8 @@ impl StoreSides {
         if !self.mirror.forget_lost() {
             return refused(Code::Busy, "calls of the side that was lost have not returned");
         }
-        drop(self.let_go());
+        self.let_go().into_iter().for_each(|side| self.drop_side(side));
+        self.refuse_late(path, limit)?;
         let side = hold_new_side(path, force, limit)?;
         // What was deleted a moment ago may still be in use behind the new end.
         self.commit()?;
@@ -257,6 +309,7 @@ impl StoreSides {
             }
             // The label of a side that took one says what the superblock has to say as well.
             self.undo(was, label || self.mirror.label().is_some());
+            self.drop_side(side);
             return Err(f);
         }
         self.start(side, FillFrom::Nothing)
@@ -313,7 +366,7 @@ impl StoreSides {
             partner_path: ours.as_os_str().as_bytes().to_vec(),
             limit,
         };
-        if let Some(ours) = self.mirror.label() {
+        if let Some(ours) = self.mirror.label_to_fill() {
             let noted = self.fs.volume().note_rest(from, &ours, calls);
             noted.map_err(|e| told_volume(&side.path, &e))?;
         }
@@ -492,6 +545,7 @@ impl StoreSides {
         if !self.told.begins() {
             return refused(Code::Other, "the store is being unmounted");
         }
+        self.refuse_late(path, limit)?;
         let held = self.held.lock()[1 - self.serving()].take();
         let Some(real) = real_path(path, limit) else { return Err(late(path, limit)) };
         let held = held.filter(|side| real.as_ref() == Some(&side.path));
@@ -589,11 +643,12 @@ impl StoreSides {
             }
         };
         self.set_mirrored(false)?;
-        if let Some(side) = &self.let_go() {
+        if let Some(side) = self.let_go() {
             if let Err(e) = mark::close(&side.timed(self.mirror.time_limit())) {
                 log::warn!("cannot mark the side that left as closed: {e}");
             }
             names::put(&mut made, "store", &side.path);
+            self.drop_side(side);
         }
         made["split_pause_us"] = json!(paused.as_micros() as u64);
         Ok(made)
@@ -628,7 +683,7 @@ impl StoreSides {
         self.give_back()?;
         self.mirror.relabel(|_| None).map_err(|e| told_mirror(&self.store, e))?;
         self.set_mirrored(false)?;
-        drop(self.let_go());
+        self.let_go().into_iter().for_each(|side| self.drop_side(side));
         *self.told.failed.lock() = None;
         Ok(())
     }
@@ -675,6 +730,7 @@ impl StoreSides {
     pub(super) fn close(&self, whole: bool) {
         let serving = self.mirror.sides();
         let held = std::mem::take(&mut *self.held.lock());
+        let late = std::mem::take(&mut *self.late.lock());
         let in_sync = held.iter().enumerate().filter(|(n, _)| whole && serving.contains(n));
         for side in in_sync.filter_map(|(_, side)| side.as_ref()) {
             let closed = match serving.len() {
@@ -688,6 +744,8 @@ impl StoreSides {
                 );
             }
         }
+        let pends = |side: &HeldSide| !self.mirror.have_returned(side.device(), LATE_WAIT);
+        held.into_iter().flatten().chain(late).filter(pends).for_each(|side| self.drop_late(side));
     }
 }
 

@@ -6,22 +6,28 @@ use super::mirror_order::MirrorOrder;
 use super::mirroring::StoreSides;
 use super::sides::{OpenedSides, hold_side};
 use super::store_state;
+use crate::check::{Depth, check};
 use crate::clock::Clock;
 use crate::ctl::Code;
 use crate::device::hanging::Hanging;
 use crate::device::lock::LockMode;
-use crate::device::mirror::{read_label, write_label};
+use crate::device::mirror::{NewSide, read_label, write_label};
 use crate::device::patience::patiently;
 use crate::device::{CrashPolicy, Device, Mirror, Op, Persistence, Sim};
-use crate::fixtures::{ADMIN, RW, bytes, overwrite, put, read_whole};
+use crate::fixtures::{ADMIN, Hooked, Hooks, RW, bytes, overwrite, put, read_whole};
 use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES};
 use crate::format::{Key, LineId};
 use crate::fs::{Fs, FsOptions};
 use crate::limits::RESERVED_BYTES;
 use crate::ops::{NodeId, Operations, SyncScope};
-use crate::volume::{Access, OpenOptions, Replay, Txn, Volume, VolumeError, newest_superblock};
+use crate::scrub::Scrub;
+use crate::volume::{
+    Access, FillFrom, OpenOptions, RINGS, Replay, Txn, Volume, VolumeError, newest_superblock,
+};
+use parking_lot::{Condvar, Mutex};
 use serde_json::json;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,7 +62,7 @@ impl Drop for Places {
     }
 }
 
-fn open(device: Arc<dyn crate::device::Device>) -> Arc<Fs> {
+fn open(device: Arc<dyn Device>) -> Arc<Fs> {
     let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
     let volume = Volume::open(device, options).unwrap();
     Fs::open(volume, FsOptions::default(), Clock::manual(1_000_000)).unwrap()
@@ -139,10 +145,19 @@ fn opened(
 
 /// A store on two disks that are in sync.
 fn in_sync(places: &Places) -> ([Arc<Sim>; 2], Arc<Fs>, Arc<StoreSides>) {
+    in_sync_on(places, 600_000, |sim| sim)
+}
+
+/// The same on what is made of the second disk, with a limit.
+fn in_sync_on(
+    places: &Places,
+    limit_ms: u32,
+    second: impl FnOnce(Arc<Sim>) -> Arc<dyn Device>,
+) -> ([Arc<Sim>; 2], Arc<Fs>, Arc<StoreSides>) {
     let sims = two_disks().map(Arc::new);
-    let labels = labelled(places, [&sims[0], &sims[1]], 600_000);
+    let labels = labelled(places, [&sims[0], &sims[1]], limit_ms);
     let [a, b] = sims.clone();
-    let (_, fs, sides) = opened(places, [a, b], labels);
+    let (_, fs, sides) = opened(places, [a, second(b)], labels);
     (sims, fs, sides)
 }
 
@@ -186,6 +201,51 @@ fn a_side_that_is_lost_is_let_go_of_and_never_the_one_that_serves() {
         sides.close(true);
         assert!(is_free(&places.at(1 - n)));
     }
+}
+
+/// Has writes wait for as long as they are to.
+#[derive(Default)]
+struct Hangs(Mutex<bool>, Condvar);
+
+impl Hooks for Hangs {
+    fn before_write(&self, _: usize) {
+        let mut hangs = self.0.lock();
+        while *hangs {
+            self.1.wait(&mut hangs);
+        }
+    }
+}
+
+/// A write of its label that hangs may change a side that has left: so nobody has it before that has returned.
+#[test]
+fn a_side_that_left_stays_held_until_its_calls_have_returned() {
+    let places = Places::new("late");
+    let mut disk = None;
+    let (_, fs, sides) = in_sync_on(&places, 300, |sim| {
+        let hooked = Arc::new(Hooked::over_shared(sim, Hangs::default()));
+        disk = Some(hooked.clone());
+        hooked
+    });
+    let disk = disk.unwrap();
+    *disk.hooks.0.lock() = true;
+    let status = order(&sides, &MirrorOrder::Detach).unwrap();
+    assert_eq!(status["mirrored"], false);
+    assert!(!is_free(&places.at(1)));
+    let attach = MirrorOrder::Attach { path: places.at(1), force: true, limit: None };
+    let refused = order(&sides, &attach).unwrap_err();
+    assert!(refused.code == Code::Busy && refused.message.contains("have not returned"), "{refused}");
+    *disk.hooks.0.lock() = false;
+    disk.hooks.1.notify_all();
+    let device: Arc<dyn Device> = disk.clone();
+    assert!(sides.mirror().have_returned(&device, std::time::Duration::from_secs(60)));
+    order(&sides, &attach).unwrap();
+    while sides.status()["syncing"] == true {
+        std::thread::yield_now();
+    }
+    assert_eq!(sides.status()["in_sync"], true);
+    fs.close().unwrap();
+    sides.close(true);
+    assert!(is_free(&places.at(1)));
 }
 
 #[test]
@@ -359,6 +419,99 @@ fn a_store_gets_its_size_back_when_a_smaller_side_goes_after_another_mount() {
         fs.close().unwrap();
         sides.close(true);
         assert!(read_label(&*disk).unwrap().is_none());
+    }
+}
+
+/// What cannot be read of the log that is over, or of a superblock that no longer counts, keeps no side from being filled, old
+/// or new; and the state in force is on that side, also where neither of its superblocks can be read here.
+#[test]
+fn what_nobody_needs_need_not_be_readable_to_fill_a_side() {
+    for is_new in [false, true] {
+        let places = Places::new(&format!("bad{is_new}"));
+        let (sims, fs, sides) = in_sync(&places);
+        lose(&sims, &fs, &sides, 1);
+        (0..4).for_each(|n| {
+            put(&fs, NodeId::ROOT, &format!("file{n}"), &bytes(n, 50_000));
+            fs.commit().unwrap();
+        });
+        let state = newest_superblock(&*sims[0]).unwrap();
+        let dead = RESERVED_BYTES + (state.log_start + state.log_bytes / 2) % state.log_bytes / 4096 * 4096;
+        let slot = |seq: u64| seq % RING_SLOTS * SLOT_BYTES as u64;
+        sims[0].make_unreadable(dead, 4096);
+        for at in [slot(state.seq - 1), slot(state.seq), slot(state.seq) + RESERVED_BYTES / 2] {
+            sims[0].make_unreadable(at, 4096);
+        }
+        let theirs = read_label(&*sims[1]).unwrap().unwrap();
+        let ours = sides.mirror().label().unwrap();
+        let from = FillFrom::of_side(sims[1].clone(), &ours, &theirs, sides.mirror().reached_epoch());
+        assert!(fs.volume().bytes_to_fill(&from, &*sims[1]).unwrap() > 200_000);
+        if is_new {
+            // As one that never was here, which has what it likes where the log is.
+            sims[1].corrupt(dead, 4096, 7);
+            crate::device::mirror::clear_labels(&*sims[1]).unwrap();
+            let mirror = sides.mirror();
+            assert!(mirror.forget_lost());
+            let limit = std::time::Duration::from_secs(600);
+            let (path, partner_path) = (b"two".to_vec(), b"one".to_vec());
+            let new = NewSide { device: sims[1].clone(), path, partner_path, limit };
+            mirror.join(new, &RINGS).unwrap();
+            fs.volume().fill(mirror, &FillFrom::Nothing, &mut |_| ControlFlow::Continue(())).unwrap();
+            assert_eq!(sims[1].peek(dead, 4096), [0; 4096]);
+        } else {
+            let status = resynced(&sides);
+            assert_eq!(
+                (&status["in_sync"], &status["sync_failed"]),
+                (&json!(true), &json!(null)),
+                "{status}"
+            );
+        }
+        let theirs = newest_superblock(&*sims[1]).unwrap();
+        assert!(theirs.seq >= state.seq, "{} and {}", theirs.seq, state.seq);
+        fs.close().unwrap();
+        sides.close(true);
+        drop(fs);
+        let alone = Arc::new(sims[1].clone_image());
+        assert!(check(&open(alone).volume().clone(), Depth::Data).unwrap().is_clean());
+    }
+}
+
+/// A place that was to be healed and did not take it is still bad on a side that is lost by that, however old it is: it is among
+/// what that side gets.
+#[test]
+fn a_block_that_could_not_be_healed_is_copied_when_the_side_comes_back() {
+    for is_content in [true, false] {
+        let places = Places::new(&format!("heal{is_content}"));
+        let (sims, fs, sides) = in_sync(&places);
+        let content = bytes(5, 100_000);
+        put(&fs, NodeId::ROOT, "file", &content);
+        fs.commit().unwrap();
+        let at = match is_content {
+            true => find(&sims[1], &content[8192..12288]),
+            false => newest_superblock(&*sims[1]).unwrap().meta_root.copy.0,
+        };
+        let sound = sims[0].peek(at, 4096);
+        sims[1].corrupt(at, 4096, 7);
+        sims[1].fail(Op::Write, 1, Persistence::Once);
+        let volume = fs.volume();
+        let mut scrub = Scrub::start(volume, 0, 1);
+        while scrub.is_unfinished() {
+            scrub.step(volume, 1 << 20).unwrap();
+        }
+        drop(scrub);
+        let calls = || sides.status()["sides"][1]["pending_calls"].as_u64();
+        while calls() != Some(0) {
+            std::thread::yield_now();
+        }
+        assert_eq!(sides.status()["sides"][1]["state"], "lost", "it does not take what heals it");
+        // A write that fails may have written some of it.
+        sims[1].corrupt(at, 4096, 8);
+        let status = resynced(&sides);
+        assert_eq!(status["in_sync"], true, "{status}");
+        assert_eq!(sims[1].peek(at, 4096), sound);
+        let verified = order(&sides, &MirrorOrder::Verify).unwrap();
+        assert_eq!(verified["differing"], json!([]));
+        fs.close().unwrap();
+        sides.close(true);
     }
 }
 
@@ -565,7 +718,7 @@ impl Replay for Losing {
     fn restart(&mut self) {}
     fn prove_item(&self, _: &Key, _: Option<&[u8]>) -> Result<(), VolumeError> {
         if self.loses {
-            self.mirror.leave_out(0, "it is pulled out");
+            assert!(self.mirror.leave_out(0, "it is pulled out"));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@
 use super::engine::CheckReport;
 use super::hold::{lock, probe};
 use super::refusal::{COPIED, io, limited, told_volume};
-use super::sides::part;
+use super::sides::part_for_repair;
 use crate::check::{self, Depth};
 use crate::ctl::{Code, Failure};
 use crate::device::lock::{LockMode, StoreLock};
@@ -66,7 +66,7 @@ pub(super) fn repair(store: &Path, mode: Mode, depth: Depth) -> Result<Repair, F
     let held = hold(store, if mode == Mode::Write { LockMode::Exclusive } else { LockMode::Shared })?;
     let device = held.device.clone();
     if mode == Mode::Write {
-        part(&held.path, device.clone())?;
+        part_for_repair(&held.path, device.clone())?;
     }
     let done = match mark::is_copy_of_open(&*device) {
         false => repair::run(held.device, mode, depth),

@@ -11,7 +11,7 @@ use super::refusal::io;
 use crate::ctl::{Code, Failure};
 use crate::device::lock::LockMode;
 use crate::device::mirror::{
-    Both, MirrorError, Present, Timed, is_copied, meet, open_sides, read_label, write_label,
+    self, Both, MirrorError, Present, Timed, is_copied, meet, open_sides, read_label, write_label,
 };
 use crate::device::patience::{Alive, patiently};
 use crate::device::{self, Device, DirDevice, FileDevice, Mirror, StoreKind, mark};
@@ -476,14 +476,13 @@ fn settle_copy(store: &Path, first: Present, wanted: &Partner) -> Result<Present
     Ok(Present { label: Some(own), ..first })
 }
 
-/// Before one side alone is written to: it is the newer one from then on, durably.
-pub(super) fn part(store: &Path, device: Arc<dyn Device>) -> Result<(), Failure> {
+/// Before one side alone is repaired: it is the newer one from then on, durably.
+pub(super) fn part_for_repair(store: &Path, device: Arc<dyn Device>) -> Result<(), Failure> {
     let first = settle_copy(store, present(store, device.clone(), &*device)?, &Partner::Nobody)?;
     if first.label.is_none() {
         return Ok(());
     }
-    let opened = open_sides(first, None, true, seed()?);
-    opened.map(drop).map_err(|e| told_mirror(store, e))
+    mirror::part_for_repair(first, seed()?).map_err(|e| told_mirror(store, e))
 }
 
 /// Opens the device of a store that is held for writing, with its other side if it is mirrored and that is there. What is

@@ -47,8 +47,11 @@ pub trait Device: Send + Sync {
         self.write_at(offset, buf)
     }
 
-    /// Makes no call on one side any more, unless it is the last.
-    fn leave_out(&self, _side: usize, _why: &str) {}
+    /// Makes no call on one side any more, unless it is the last. False if it is that, and goes on.
+    #[must_use]
+    fn leave_out(&self, _side: usize, _why: &str) -> bool {
+        false
+    }
 
     /// Says that the state of an epoch is in force, durably: sides that part later have it in common.
     fn reached(&self, _epoch: u64) {}

@@ -24,8 +24,10 @@ mod tests;
 mod timed;
 
 pub use copying::{Copied, IsNeeded};
-pub use label::{clear_labels, is_copied, read_label, read_rest, write_label, write_rest};
+pub use label::{
+    clear_labels, clear_rest, is_copied, read_label, read_rest, read_rests, write_label, write_rest,
+};
 pub use meeting::{Both, SideFound, alone, meet, parted_at};
 pub use mirror::{Mirror, MirrorError, NewSide, Parted, SideState};
-pub use opening::{MirrorOpening, Present, open_sides};
+pub use opening::{MirrorOpening, Present, open_sides, part_for_repair};
 pub use timed::{Ends, Holding, Timed};

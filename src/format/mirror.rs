@@ -64,11 +64,12 @@ pub struct Label {
     pub parted_from: u64,
     /// What had been committed on both when that ended: an epoch.
     pub parted_at: u64,
-    /// Generations before that, newest first, at most [`EARLIER_MAX`]. What was acknowledged in any of them this side has.
+    /// Generations before that, of a side that is alone those that it had since before these; newest first, at most [`EARLIER_MAX`]. What was acknowledged in any of them this side has.
     pub earlier: Vec<PastGeneration>,
     /// How long one side may keep the other waiting, in milliseconds, not 0.
     pub limit_ms: u32,
-    /// It was opened for writing since it was split.
+    /// Of a side that is split: it was opened for writing since. Of one that is alone: in this generation its partner was, or is,
+    /// being filled.
     pub opened: bool,
     /// The file that this side is in, as far as the host tells: a copy is in another one.
     pub home: Option<FileBirth>,
@@ -148,6 +149,32 @@ impl Label {
             earlier: earlier.take(EARLIER_MAX).collect(),
             ..self.clone()
         }
+    }
+
+    /// The label that follows, of a side that is alone and begins a generation for itself. `until` is what had been committed on it.
+    /// From when on it is alone stays as it was.
+    #[must_use]
+    pub fn begun_again(&self, generation: u64, until: u64) -> Label {
+        let ended = PastGeneration { generation: self.current, until };
+        let earlier = std::iter::once(ended).chain(self.earlier.iter().copied());
+        Label {
+            number: self.number + 1,
+            standing: Standing::Alone,
+            current: generation,
+            opened: false,
+            earlier: earlier.take(EARLIER_MAX).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// The same label, which says that what came with an epoch, and later, may be missing on the partner, whatever was committed on
+    /// both.
+    #[must_use]
+    pub fn without(&self, epoch: u64) -> Label {
+        let most = epoch.saturating_sub(1);
+        let less = |past: &PastGeneration| PastGeneration { until: past.until.min(most), ..*past };
+        let earlier = self.earlier.iter().map(less).collect();
+        Label { parted_at: self.parted_at.min(most), earlier, ..self.clone() }
     }
 
     /// Generations that this side had before its own, newest first.
@@ -304,6 +331,17 @@ mod tests {
             assert!(Label::decode(&bad).is_err(), "a flip at byte {i} went unseen");
         }
         assert!(Label::decode(&bytes[..100]).is_err());
+        // However often it begins anew alone, it knows what it parted from.
+        let mut alone = label.clone();
+        for n in 0..2 * EARLIER_MAX as u64 {
+            alone = alone.begun_again(2000 + n, 20 + n);
+            assert_eq!(Label::decode(&alone.encode()), Ok(Some(alone.clone())));
+        }
+        let past: Vec<_> = alone.past().collect();
+        let last = 2 * EARLIER_MAX as u64 - 1;
+        assert_eq!(past[0], PastGeneration { generation: 66, until: 12 });
+        assert_eq!(past[1], PastGeneration { generation: 2000 + last - 1, until: 20 + last });
+        assert_eq!((past.len(), alone.standing, alone.opened), (EARLIER_MAX + 1, Standing::Alone, false));
         let same = Label { partner: 3, ..label };
         assert!(Label::decode(&same.encode()).is_err());
         assert_eq!(Label::decode(&[0; LABEL_BYTES]), Ok(None));

@@ -61,7 +61,13 @@ impl FillRest {
     /// The place of this record.
     #[must_use]
     pub fn addr(&self) -> u64 {
-        REST_ADDRS[(self.number % 2) as usize]
+        FillRest::place(self.number)
+    }
+
+    /// The place of the record with this number.
+    #[must_use]
+    pub fn place(number: u64) -> u64 {
+        REST_ADDRS[(number % 2) as usize]
     }
 
     /// To what is written: whole blocks.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::check::{Depth, check};
+use crate::device::mirror::{NewSide, Present, open_sides, part_for_repair, write_label};
 use crate::device::{CrashPolicy, Op, RESERVED_BYTES, Sim};
 use crate::fixtures::{
     ADMIN, RW, SNAPDIR, blocks_below, flip, live_root, mount, new_store, open, overwrite, put, snapshot,
@@ -9,6 +10,7 @@ use crate::fixtures::{
 };
 use crate::format::deadlist::{Bucket, DeadEntry, encode_chunk};
 use crate::format::job::Job;
+use crate::format::mirror::{Label, Standing};
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES, Superblock};
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{Epoch, Extent, Key, Kind, LineId, ViewId};
@@ -17,7 +19,7 @@ use crate::store::RangeSet;
 use crate::volume::examine::examine;
 use crate::volume::history::Meta;
 use crate::volume::mend::{self, Mending};
-use crate::volume::{Access, View, Volume, ring};
+use crate::volume::{Access, FillFrom, RINGS, View, Volume, compare_sides, newest_superblock, ring};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -592,4 +594,80 @@ fn bad_copies_of_blocks() {
         sample.mends(&device, "is bad, another is good");
         assert!(run(device, Mode::DryRun, Depth::Metadata).unwrap().found.is_empty());
     }
+}
+
+/// A repair whose nodes may be born no later than the state that it mends, because the log goes on from that, puts them to places
+/// that a side which was away has in use, too, for all that it knows. It gets them all the same.
+#[test]
+fn a_side_that_was_away_gets_what_a_repair_has_written() {
+    let sample = Sample::new();
+    let device = sample.device();
+    {
+        let fs = mount(device.clone());
+        fs.volume().set_mirrored(true).unwrap();
+        fs.close().unwrap();
+    }
+    let before = state(&device);
+    let mut leaky = before.allocated.clone();
+    let mut free_from = before.space().start;
+    for (addr, len) in before.allocated.iter() {
+        if addr > free_from {
+            leaky.insert(free_from, addr - free_from);
+        }
+        free_from = addr + len;
+    }
+    leaky.insert(free_from, SIZE * 3 / 4 - free_from);
+    mend::write(&before, &leaky, &mut |_, _| Ok(())).unwrap();
+    let fs = mount(device.clone());
+    let (entry, handle) = fs.create(&ADMIN, NodeId::ROOT, b"later", 0o644, RW).unwrap();
+    fs.write(entry.attr.node, handle, 0, &[7; 50_000], false).unwrap();
+    fs.fsync(entry.attr.node, handle, crate::ops::SyncScope::All).unwrap();
+    let killed = device.crash(CrashPolicy::KeepAll);
+    drop(fs);
+    let labels = [1, 2].map(|side| Label {
+        pair: [5; 16],
+        number: 1,
+        side,
+        partner: 3 - side,
+        standing: Standing::Together,
+        current: 99,
+        parted_from: 0,
+        parted_at: 0,
+        earlier: Vec::new(),
+        limit_ms: 600_000,
+        opened: false,
+        home: None,
+        wide: 0,
+        path: Vec::new(),
+    });
+    let sims = labels.map(|label| {
+        let sim = Arc::new(killed.clone_image());
+        write_label(&*sim, &label).unwrap();
+        sim
+    });
+    let present = |sim: &Arc<Sim>| {
+        let newest = newest_superblock(&**sim).unwrap();
+        Present::read(sim.clone(), newest.epoch.0, newest.seq).unwrap()
+    };
+    part_for_repair(present(&sims[0]), 3).unwrap();
+    let done = run(sims[0].clone(), Mode::Write, Depth::Metadata).unwrap();
+    assert!(!done.rebuilt.is_empty() && done.left.is_empty(), "{done:#?}");
+    let opening = open_sides(present(&sims[0]), Some(present(&sims[1])), false, 4).unwrap();
+    let mirror = Arc::new(opening.mirror);
+    let fs = mount(mirror.clone());
+    let theirs = opening.behind.expect("the other is behind").label.unwrap();
+    let from = FillFrom::of_side(sims[1].clone(), &mirror.label().unwrap(), &theirs, mirror.reached_epoch());
+    fs.volume().note_rest(&from, &mirror.label_to_fill().unwrap(), &*sims[1]).unwrap();
+    let limit = std::time::Duration::from_secs(600);
+    let new = NewSide { device: sims[1].clone(), path: Vec::new(), partner_path: Vec::new(), limit };
+    mirror.join(new, &RINGS).unwrap();
+    let filled = fs.volume().fill(&mirror, &from, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+    assert!(filled.copied < filled.total, "{filled:?}");
+    assert_eq!(compare_sides(fs.volume(), &mirror).unwrap().differing, [] as [u64; 0]);
+    let expected = content(fs.volume());
+    fs.close().unwrap();
+    drop((fs, mirror));
+    let alone = open(sims[1].clone(), Access::ReadOnly).unwrap();
+    assert_eq!(check(&alone, Depth::Data).unwrap().problems, [] as [String; 0]);
+    assert!(content(&alone) == expected);
 }

@@ -82,7 +82,11 @@ impl Store {
             return; // freed since the scrub took its state: nothing is lost with it
         }
         let may_heal = self.reading != Reading::Prove && self.health.may_heal() && settled;
-        let healed = match may_heal.then(|| self.write_raw(at.0, good)) {
+        let write = || {
+            self.health.writes_again(at.0, u64::from(ptr.len));
+            self.write_raw(at.0, good)
+        };
+        let healed = match may_heal.then(write) {
             Some(Ok(())) => {
                 self.health.healed(at.0);
                 log::warn!("healed the {which} copy of a block at {at}: {cause}");

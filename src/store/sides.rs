@@ -59,6 +59,9 @@ impl Store {
             return; // freed since the scrub took its state: nothing is lost with it
         }
         let may_heal = self.reading != Reading::Prove && self.health.may_heal() && settled;
+        if may_heal {
+            self.health.writes_again(addr, len);
+        }
         let healed = may_heal && self.write_raw_side(side, addr, good).is_ok();
         if healed {
             self.health.healed(addr);

@@ -173,13 +173,17 @@ impl Store {
         if *may { Ok(may) } else { Err(StoreError::Device("the store has been closed".into())) }
     }
 
-    /// Writes to one side of a mirror what another has. A side that does not take it is left out.
+    /// Writes to one side of a mirror what another has. A side that does not take it is left out, unless the other has
+    /// been meanwhile.
     pub fn write_raw_side(&self, side: usize, addr: u64, buf: &[u8]) -> Result<()> {
         let _changing = self.changing()?;
         self.io.writes.fetch_add(1, Relaxed);
         self.io.written_bytes.fetch_add(buf.len() as u64, Relaxed);
         self.device.write_side(side, addr, buf).map_err(|e| {
-            self.device.leave_out(side, &e.to_string());
+            if !self.device.leave_out(side, &e.to_string()) {
+                log::error!("the last side of the mirror does not take what another had at {addr:#x}: {e}");
+                self.health.found_bad(addr);
+            }
             StoreError::broken_promise(e)
         })
     }

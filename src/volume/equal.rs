@@ -107,13 +107,26 @@ fn equalise_block(device: &dyn Device, at: u64, crc: Option<u32>, levelling: &mu
 mod tests {
     use super::*;
     use crate::device::{Mirror, Op, Persistence, Sim};
+    use crate::fixtures::{Hooked, Hooks};
     use crate::format::mirror::{Label, Standing};
-    use std::sync::Arc;
+    use parking_lot::Mutex;
+    use std::sync::{Arc, Weak};
 
     const AT: u64 = 8 << 20;
 
-    fn pair() -> ([Arc<Sim>; 2], Mirror) {
-        let sims = [1, 2].map(|n| Arc::new(Sim::new(16 << 20, n)));
+    /// Takes the first side away before a write to the second.
+    #[derive(Default)]
+    struct Takes(Mutex<Weak<Mirror>>);
+
+    impl Hooks for Takes {
+        fn before_write(&self, _: usize) {
+            if let Some(mirror) = self.0.lock().upgrade() {
+                assert!(mirror.leave_out(0, "it was taken away"));
+            }
+        }
+    }
+
+    fn labels() -> [Label; 2] {
         let label = |side| Label {
             pair: [5; 16],
             number: 1,
@@ -130,8 +143,13 @@ mod tests {
             wide: 0,
             path: Vec::new(),
         };
-        let [a, b] = sims.clone();
-        (sims, Mirror::together([(a, label(1)), (b, label(2))], 7))
+        [label(1), label(2)]
+    }
+
+    fn pair() -> ([Arc<Sim>; 2], Mirror) {
+        let sims = [1, 2].map(|n| Arc::new(Sim::new(16 << 20, n)));
+        let ([a, b], [one, two]) = (sims.clone(), labels());
+        (sims, Mirror::together([(a, one), (b, two)], 7))
     }
 
     fn ranges(len: u64) -> RangeSet {
@@ -170,6 +188,16 @@ mod tests {
             assert_eq!(mirror.sides(), [1 - victim]);
             (0..8).for_each(|n| assert_eq!(sims[1 - victim].peek(AT + n * 4096, 4096), content(n)));
         }
+        // The one that has everything goes when the other has not taken it.
+        let sims = [1, 2].map(|n| Arc::new(Sim::new(16 << 20, n)));
+        sims[0].write_at(AT, &content(0)).unwrap();
+        let second = Arc::new(Hooked::over_shared(sims[1].clone(), Takes::default()));
+        let [a, b] = labels();
+        let mirror = Arc::new(Mirror::together([(sims[0].clone(), a), (second.clone(), b)], 7));
+        *second.hooks.0.lock() = Arc::downgrade(&mirror);
+        sims[1].fail(Op::Write, 1, Persistence::Once);
+        assert!(equalise_content(&*mirror, &ranges(4096), &crcs).is_err(), "the last lacks something");
+        assert_eq!(mirror.sides(), [1]);
         let (sims, mirror) = pair();
         (0..8).for_each(|n| sims[n as usize % 2].write_at(AT + n * 4096, &content(n)).unwrap());
         sims.iter().for_each(|sim| sim.fail(Op::Write, 1, Persistence::Once));

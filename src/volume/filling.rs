@@ -5,11 +5,12 @@
 //! birth, so a note is never wrong, only old.
 
 use super::mirroring::{PIECE_BYTES, RINGS, StaleSide, Younger, add, ended, newer};
-use super::{Result, Volume, VolumeError};
-use crate::device::mirror::{IsNeeded, parted_at, read_rest, write_rest};
+use super::{Result, Volume, VolumeError, ring};
+use crate::device::mirror::{IsNeeded, clear_rest, parted_at, read_rest, read_rests, write_rest};
 use crate::device::{Device, Mirror, RESERVED_BYTES};
 use crate::format::mirror::{Label, Standing};
 use crate::format::rest::{FillRest, REST_RANGES_MAX};
+use crate::format::superblock::{RING_SLOTS, SLOT_BYTES};
 use crate::format::{BLOCK_BYTES, Epoch};
 use crate::store::{Allocator, RangeSet};
 use std::ops::ControlFlow;
@@ -59,14 +60,16 @@ impl FillFrom {
     /// what was committed last.
     pub fn of_side(device: Arc<dyn Device>, ours: &Label, theirs: &Label, reached: Epoch) -> FillFrom {
         if theirs.standing == Standing::Incomplete {
-            // Each opening begins a generation: what was noted in an earlier one holds as long as we have all of that.
+            // Each opening after a filling begins a generation, and so does each filling: what was noted in an earlier one holds as
+            // long as we have all of that.
             let had = |rest: &FillRest| {
                 ours.past().any(|past| past.generation == rest.generation && rest.epoch.0 <= past.until)
             };
             let is_of_us =
                 |rest: &FillRest| rest.pair == ours.pair && (rest.generation == ours.current || had(rest));
-            let rest = read_rest(&*device).filter(is_of_us);
-            return rest.filter(|rest| rest.epoch <= reached).map_or(FillFrom::Nothing, FillFrom::Rest);
+            let mut rests = read_rests(&*device).into_iter();
+            let rest = rests.find(|rest| is_of_us(rest) && rest.epoch <= reached);
+            return rest.map_or(FillFrom::Nothing, FillFrom::Rest);
         }
         match StaleSide::read(device, Epoch(parted_at(ours, theirs))) {
             Ok(stale) => FillFrom::Stale(stale),
@@ -148,7 +151,7 @@ impl Volume {
             let alloc = self.shared.store().alloc();
             (alloc.in_use(), alloc.in_use_uncommitted())
         };
-        let (epoch, mut ranges) = from.lacks(&in_use);
+        let (epoch, mut ranges) = self.lacks(from, &in_use);
         let whole = |ranges| Needed { ranges, content: RangeSet::new() };
         if let FillFrom::Nothing = from {
             return Ok(whole(ranges));
@@ -174,16 +177,37 @@ impl Volume {
         Ok(Needed { ranges, content })
     }
 
+    /// What a side does not have of the state of an epoch, of which it has everything else: what it is told not to have, and
+    /// what was to be written again since, which it may not have taken.
+    fn lacks(&self, from: &FillFrom, in_use: &RangeSet) -> (Epoch, RangeSet) {
+        let Some(written_again) = self.shared.store().health().written_again() else {
+            return FillFrom::Nothing.lacks(in_use);
+        };
+        let (epoch, mut lacks) = from.lacks(in_use);
+        for (addr, len) in written_again.iter() {
+            in_use.clipped(addr, len).for_each(|(addr, len)| add(&mut lacks, addr, len));
+        }
+        (epoch, lacks)
+    }
+
     /// Has a side that is about to be filled note what it does not have: so this need not be found again, and what was noted
     /// in an earlier filling does not count. `ours` is the label of whoever fills it.
     ///
     /// # Errors
     /// The side's.
     pub fn note_rest(&self, from: &FillFrom, ours: &Label, device: &dyn Device) -> Result<()> {
-        let (epoch, lacks) = from.lacks(&self.shared.store().alloc().in_use());
+        let in_use = self.shared.store().alloc().in_use();
+        let (epoch, lacks) = self.lacks(from, &in_use);
         let number = read_rest(device).map_or(1, |rest| rest.number + 1);
         let (pair, generation, ranges) = (ours.pair, ours.current, noted(&lacks, 0));
-        let written = write_rest(device, &FillRest { number, pair, generation, epoch, ranges });
+        let rest = FillRest { number, pair, generation, epoch, ranges };
+        let written = write_rest(device, &rest).and_then(|()| match from {
+            // It goes on from that one.
+            FillFrom::Rest(_) => Ok(()),
+            // The side may have gone on by itself since an earlier filling: what was noted then must not be taken for this, should
+            // this become unreadable.
+            FillFrom::Nothing | FillFrom::Stale(_) => clear_rest(device, number + 1),
+        });
         written.map_err(|e| VolumeError::Device(e.to_string()))
     }
 
@@ -201,9 +225,8 @@ impl Volume {
         let (mut ours, mut theirs) = (vec![0; PIECE_BYTES as usize], vec![0; PIECE_BYTES as usize]);
         for (at, len) in pieces(log) {
             let (ours, theirs) = (&mut ours[..len as usize], &mut theirs[..len as usize]);
-            device.read_at(at, ours).map_err(|e| VolumeError::Device(e.to_string()))?;
             let block = BLOCK_BYTES as usize;
-            bytes += match other.read_at(at, theirs) {
+            bytes += match device.read_at(at, ours).and_then(|()| other.read_at(at, theirs)) {
                 Ok(()) => {
                     let blocks = ours.chunks(block).zip(theirs.chunks(block)).enumerate();
                     let differing = blocks.filter(|(_, (a, b))| a != b);
@@ -256,7 +279,7 @@ impl Volume {
         let of_log: IsNeeded = Arc::new(move |at, theirs, n| needed.is_needed(at, theirs, n));
         let of_rings: IsNeeded = Arc::new(|_, _, _| true);
         let (mut unnoted, note_bytes) = (0, NOTE_BYTES.min(total / NOTES));
-        let mut unread = Vec::new();
+        let (mut unread, mut unread_slots) = (Vec::new(), Vec::new());
         let tables = pieces(log).chain(RINGS.into_iter().flat_map(pieces));
         for (at, len) in ranges.iter().flat_map(pieces).chain(tables) {
             let is_content = at >= log.0 + log.1;
@@ -275,10 +298,18 @@ impl Volume {
                 let bytes = of_content.clipped(at, len).map(|(_, len)| len).sum::<u64>();
                 filled.content.iter_mut().for_each(|content| *content += bytes.min(copied.bytes));
                 copied.bytes
-            } else if from.has_log() {
-                mirror.copy_differing(at, len, if at < log.0 { &of_rings } else { &of_log })?
             } else {
-                mirror.copy(at, len).map(|()| len)?
+                let is_of_ring = at < log.0;
+                let copied = if from.has_log() {
+                    mirror.copy_differing(at, len, if is_of_ring { &of_rings } else { &of_log })?
+                } else {
+                    mirror.copy(at, len)?
+                };
+                match is_of_ring {
+                    true => unread_slots.extend(copied.unread),
+                    false => copied.unread.iter().try_for_each(|at| self.clear_dead_log(mirror, *at))?,
+                }
+                copied.bytes
             };
             (filled.done, filled.copied, unnoted) =
                 (filled.done + len, filled.copied + copied, unnoted + copied);
@@ -292,8 +323,38 @@ impl Volume {
                 "mirror: {blocks} blocks cannot be read and were not copied, the first at {first:#x}"
             );
         }
+        self.write_slot_again(&unread_slots)?;
         mirror.complete()?;
         Ok(filled)
+    }
+
+    /// A block of the log cannot be read: if it is dead nobody will, and the side that is being filled must not have there what
+    /// a replay could take for something.
+    fn clear_dead_log(&self, mirror: &Mirror, at: u64) -> Result<()> {
+        let is_needed = || self.log_in_force().holds(at);
+        if !is_needed() {
+            mirror.copy_or_clear(at)?;
+            // What came there meanwhile both got, before or after that.
+            if !is_needed() {
+                return Ok(());
+            }
+        }
+        let what =
+            format!("the log, which is needed, cannot be read at {at:#x}: try again after the next commit");
+        Err(VolumeError::Device(what))
+    }
+
+    /// Superblock slots that cannot be read stay empty on the side that is being filled, which got all that were written since it
+    /// came. Only the state in force has to be there, and is written to all sides again if it is in one of them.
+    fn write_slot_again(&self, unread: &[u64]) -> Result<()> {
+        let committer = self.committer.lock();
+        let superblock = &committer.superblock;
+        let slot = superblock.seq % RING_SLOTS * SLOT_BYTES as u64;
+        if ring::RING_STARTS.iter().any(|start| unread.contains(&(start + slot))) {
+            self.check_writable()?;
+            ring::write(self.shared.store(), superblock)?;
+        }
+        Ok(())
     }
 
     fn alloc_of(&self) -> impl std::ops::Deref<Target = Allocator> + '_ {

@@ -33,6 +33,9 @@ impl Levelling<'_> {
     }
 
     /// All that was brought is durable on each side that is left.
+    ///
+    /// # Errors
+    /// If no side is left that has all of it.
     pub(super) fn end(mut self) -> Result<()> {
         if !self.has_written {
             return Ok(());
@@ -43,8 +46,11 @@ impl Levelling<'_> {
         {
             return Err(failed(e));
         }
-        for (side, e) in &self.failed {
-            self.device.leave_out(*side, &e.to_string());
+        for (side, e) in self.failed {
+            if !self.device.leave_out(side, &e.to_string()) {
+                // The one that has everything was lost meanwhile, and this one does not.
+                return Err(failed(e));
+            }
         }
         self.device.flush().map_err(failed)
     }

@@ -7,6 +7,7 @@
 use super::error::corrupt;
 use super::intent::{FoundLog, LogRecord};
 use super::remap::reference;
+use super::state::VolumeState;
 use super::{Access, Result, Txn, Volume, VolumeError, equal, replay_rules as rules};
 use crate::format::deadlist::DeadEntry;
 use crate::format::log::{Effect, Effects};
@@ -48,6 +49,8 @@ impl Replay for NothingAbove {
     }
 }
 
+/// How often a replay begins anew because what the sides of a mirror hold has changed meanwhile.
+const ROUNDS_MAX: usize = 4;
 /// Sentences about bad content at most.
 const BAD_CONTENT_MAX: usize = 20;
 
@@ -64,20 +67,21 @@ pub struct Recovered {
     pub damage: Option<String>,
 }
 
+/// What came of making the sides of a mirror the same.
+#[derive(Default)]
+struct Levelled {
+    rounds: usize,
+    /// Blocks that differ and that no side proves.
+    unproved: Vec<u64>,
+    /// Why they may not be the same.
+    failed: Option<VolumeError>,
+}
+
 /// Why no more records were carried out, before which of them.
 enum Stop {
     /// Its content is not there, and may never have been.
     Unflushed(usize),
     Damaged(usize, VolumeError),
-}
-
-impl Stop {
-    fn unflushed(self) -> Option<usize> {
-        match self {
-            Stop::Unflushed(n) => Some(n),
-            Stop::Damaged(..) => None,
-        }
-    }
 }
 
 impl Volume {
@@ -97,50 +101,46 @@ impl Volume {
         let (mut most, mut damage) = (found.records.len(), None);
         let before = (most > 0).then(|| self.state.read().clone());
         let mut bad_content = Vec::new();
-        let mut published;
-        let mut sides = self.shared.store().device().sides().len();
+        let mut levelled = Levelled::default();
         let records = loop {
             replay.restart();
             bad_content.clear();
-            published = RangeSet::new();
-            match self.replay_records(&found, most, &mut published, &mut bad_content, replay) {
+            let mut published = RangeSet::new();
+            let sides = self.shared.store().device().sides();
+            let stop = self.replay_records(&found, most, &mut published, &mut bad_content, replay);
+            let records = match stop {
+                None => most,
+                Some(Stop::Unflushed(n)) => n,
                 Some(Stop::Damaged(n, e)) => {
                     let at = found.records[n].header.lsn;
                     damage.get_or_insert(corrupt(format!("the log cannot be replayed at {at}: {e}")));
                     // A part of that record may have been carried out: again without it.
                     most = n;
+                    self.undo_replay(&published, before.as_ref());
+                    continue;
                 }
-                done => {
-                    let unflushed = done.and_then(Stop::unflushed);
-                    if let Some(n) = unflushed {
-                        let at = found.records[n].header.lsn;
-                        log::info!("the log ends at {at}: the content that follows was not flushed");
-                    }
-                    let records = unflushed.unwrap_or(most);
-                    if let Some(e) = damage.as_ref().filter(|_| self.access == Access::ReadWrite) {
-                        // Everything up to here is whole and can be read; the log stays for another try.
-                        self.poison(e);
-                    }
-                    if self.access == Access::ReadWrite
-                        && let Err(e) = self.equalise_published(&found.records[..records], &published)
-                    {
-                        self.poison(&e);
-                    }
-                    let left = self.shared.store().device().sides().len();
-                    if records == 0 || left == sides {
-                        break records;
-                    }
-                    // A side that was lost meanwhile may have had what none has that is left: as if it had never been there.
-                    sides = left;
+            };
+            if self.level(&found.records[..records], &published, &sides, &mut levelled) {
+                if records < most {
+                    let at = found.records[records].header.lsn;
+                    log::info!("the log ends at {at}: the content that follows was not flushed");
                 }
+                break records;
             }
-            let mut alloc = self.shared.store().alloc();
-            published.iter().for_each(|(addr, len)| alloc.take_back(addr, len));
-            drop(alloc);
-            if let Some(before) = &before {
-                *self.turn().alone() = before.clone();
-            }
+            self.undo_replay(&published, before.as_ref());
         };
+        if let Some(e) = &damage
+            && self.access == Access::ReadWrite
+        {
+            // Everything up to here is whole and can be read; the log stays for another try.
+            self.poison(e);
+        }
+        for at in &levelled.unproved {
+            log::error!("{}: no side of the mirror has at {at:#x} what the log says", self.describe());
+        }
+        if let Some(e) = &levelled.failed {
+            self.poison(e);
+        }
         let told = || found.records.iter().take(records).filter(|r| r.tells());
         let (records, bytes) = (told().count(), told().map(|r| u64::from(r.header.len)).sum());
         let damage = found.damage.clone().or(damage.map(|e| e.to_string()));
@@ -155,11 +155,54 @@ impl Volume {
         Recovered { records, bytes, bad_content, damage }
     }
 
-    /// What records published may have reached one side of a mirror alone.
-    fn equalise_published(&self, records: &[LogRecord], published: &RangeSet) -> Result<()> {
+    /// Everything is as it was before the replay.
+    fn undo_replay(&self, published: &RangeSet, before: Option<&VolumeState>) {
+        let mut alloc = self.shared.store().alloc();
+        published.iter().for_each(|(addr, len)| alloc.take_back(addr, len));
+        drop(alloc);
+        if let Some(before) = before {
+            *self.turn().alone() = before.clone();
+        }
+    }
+
+    /// Makes what was published the same on all sides. False if what was replayed may not be what they hold now: a side may have
+    /// been lost that alone had it. `sides` are those that there were before the replay.
+    fn level(
+        &self,
+        records: &[LogRecord],
+        published: &RangeSet,
+        sides: &[usize],
+        levelled: &mut Levelled,
+    ) -> bool {
+        if self.access != Access::ReadWrite || published.is_empty() {
+            return true;
+        }
+        levelled.rounds += 1;
+        let unproved = match self.equalise_published(records, published) {
+            Ok(unproved) => unproved,
+            Err(e) => {
+                levelled.failed = Some(e);
+                return true;
+            }
+        };
+        // What is bad for good is so each time: that the replay has told.
+        let is_known = unproved == levelled.unproved;
+        levelled.unproved = unproved;
+        if is_known && self.shared.store().device().sides() == sides {
+            return true;
+        }
+        if levelled.rounds == ROUNDS_MAX {
+            let what = "what the sides of the mirror hold is another each time that it is read";
+            levelled.failed = Some(VolumeError::Device(what.into()));
+        }
+        levelled.failed.is_some()
+    }
+
+    /// What records published may have reached one side of a mirror alone. Returns the blocks that no side proves.
+    fn equalise_published(&self, records: &[LogRecord], published: &RangeSet) -> Result<Vec<u64>> {
         let device = self.shared.store().device();
         if !device.is_mirror() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut crcs = HashMap::new();
         for effect in records.iter().flat_map(|record| Effects::decode(record.effects())) {
@@ -173,10 +216,7 @@ impl Volume {
                 crcs.extend(blocks.zip(extent.crcs.iter().copied()));
             }
         }
-        for at in equal::equalise_content(&**device, published, &crcs)? {
-            log::error!("{}: no side of the mirror has at {at:#x} what the log says", self.describe());
-        }
-        Ok(())
+        equal::equalise_content(&**device, published, &crcs)
     }
 
     /// Carries out `most` records, or as many as there can be.

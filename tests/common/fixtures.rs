@@ -181,6 +181,8 @@ pub trait Hooks: Send + Sync {
     fn size(&self, bytes: u64) -> u64 {
         bytes
     }
+    /// Before something is read.
+    fn before_read(&self) {}
     /// Before so many bytes are written.
     fn before_write(&self, _bytes: usize) {}
     /// Before a flush.
@@ -189,7 +191,7 @@ pub trait Hooks: Send + Sync {
 
 /// A device that passes everything on to another, and calls hooks.
 pub struct Hooked<H> {
-    below: Box<dyn Device>,
+    below: Arc<dyn Device>,
     /// What is called.
     pub hooks: H,
 }
@@ -197,7 +199,12 @@ pub struct Hooked<H> {
 impl<H: Hooks> Hooked<H> {
     /// Over another device.
     pub fn over(below: impl Device + 'static, hooks: H) -> Hooked<H> {
-        Hooked { below: Box::new(below), hooks }
+        Hooked::over_shared(Arc::new(below), hooks)
+    }
+
+    /// Over one that others have as well.
+    pub fn over_shared(below: Arc<dyn Device>, hooks: H) -> Hooked<H> {
+        Hooked { below, hooks }
     }
 }
 
@@ -206,6 +213,7 @@ impl<H: Hooks> Device for Hooked<H> {
         self.hooks.size(self.below.size())
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
+        self.hooks.before_read();
         self.below.read_at(offset, buf)
     }
     fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {

@@ -232,11 +232,9 @@ impl Device for Mirror {
         self.on_member(&members, side, move |device| device.write_at(offset, &data))
     }
 
-    fn leave_out(&self, side: usize, why: &str) {
+    fn leave_out(&self, side: usize, why: &str) -> bool {
         let member = self.members.read().get(side).cloned().flatten();
-        if let Some(member) = member {
-            self.lose(&member.side, why);
-        }
+        member.is_none_or(|member| self.lose(&member.side, why))
     }
 
     fn reached(&self, epoch: u64) {

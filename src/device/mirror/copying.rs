@@ -130,30 +130,42 @@ impl Mirror {
         Ok(copied)
     }
 
-    /// Copies a piece.
+    /// Copies a piece. What cannot be read here stays there as it is.
     ///
     /// # Errors
-    /// As those of [`Mirror::copy_wanted`], and if it cannot be read here.
-    pub fn copy(&self, offset: u64, len: u64) -> Result<(), MirrorError> {
-        self.copy_all(offset, len, None).map(drop)
+    /// As those of [`Mirror::copy_wanted`].
+    pub fn copy(&self, offset: u64, len: u64) -> Result<Copied, MirrorError> {
+        self.copy_all(offset, len, None)
     }
 
-    /// The same of blocks that are not the same there already and are needed. Returns how many bytes that was.
+    /// The same of blocks that are not the same there already and are needed.
     ///
     /// # Errors
     /// As those of [`Mirror::copy`].
-    pub fn copy_differing(&self, offset: u64, len: u64, is_needed: &IsNeeded) -> Result<u64, MirrorError> {
+    pub fn copy_differing(&self, offset: u64, len: u64, is_needed: &IsNeeded) -> Result<Copied, MirrorError> {
         self.copy_all(offset, len, Some(is_needed))
     }
 
-    fn copy_all(&self, offset: u64, len: u64, compared: Option<&IsNeeded>) -> Result<u64, MirrorError> {
+    /// Writes zeros to a block of the side that is being filled, unless it can be read here: then that.
+    ///
+    /// # Errors
+    /// As those of [`Mirror::copy`].
+    pub fn copy_or_clear(&self, offset: u64) -> Result<(), MirrorError> {
+        let _still = self.keep_still(offset..offset + BLOCK_BYTES);
+        for (at, bytes) in self.read_survivor(offset, BLOCK_BYTES)? {
+            self.write_target(at, bytes.unwrap_or_else(|| vec![0; BLOCK_BYTES as usize]), None)?;
+        }
+        Ok(())
+    }
+
+    fn copy_all(&self, offset: u64, len: u64, compared: Option<&IsNeeded>) -> Result<Copied, MirrorError> {
         let _still = self.keep_still(offset..offset + len);
-        let mut copied = 0;
+        let mut copied = Copied::default();
         for (at, bytes) in self.read_survivor(offset, len)? {
-            let Some(bytes) = bytes else {
-                return refused(format!("the side that serves cannot be read at {at:#x}"));
-            };
-            copied += self.write_target(at, bytes, compared)?;
+            match bytes {
+                Some(bytes) => copied.bytes += self.write_target(at, bytes, compared)?,
+                None => copied.unread.push(at),
+            }
         }
         Ok(copied)
     }

@@ -1,6 +1,7 @@
 //! Labels and rests on a device: the newest of those that are there, and the next one.
 
 use crate::device::{Device, DeviceError};
+use crate::format::BLOCK_BYTES;
 use crate::format::mirror::{LABEL_ADDRS, LABEL_BYTES, Label};
 use crate::format::rest::{FillRest, REST_ADDRS, REST_BYTES};
 
@@ -67,12 +68,29 @@ pub fn clear_labels(device: &dyn Device) -> Result<(), DeviceError> {
 /// The newest rest of a device, if it has one that can be read.
 #[must_use]
 pub fn read_rest(device: &dyn Device) -> Option<FillRest> {
+    read_rests(device).into_iter().next()
+}
+
+/// The rests of a device that can be read, the newest first.
+#[must_use]
+pub fn read_rests(device: &dyn Device) -> Vec<FillRest> {
     let read = |addr| {
         let mut bytes = vec![0; REST_BYTES];
         device.read_at(addr, &mut bytes).ok()?;
         FillRest::decode(&bytes).ok()
     };
-    REST_ADDRS.into_iter().filter_map(read).max_by_key(|rest| rest.number)
+    let mut rests: Vec<FillRest> = REST_ADDRS.into_iter().filter_map(read).collect();
+    rests.sort_by_key(|rest| std::cmp::Reverse(rest.number));
+    rests
+}
+
+/// Clears the place of the rest with this number, durably.
+///
+/// # Errors
+/// The device's.
+pub fn clear_rest(device: &dyn Device, number: u64) -> Result<(), DeviceError> {
+    device.write_at(FillRest::place(number), &vec![0; BLOCK_BYTES as usize])?;
+    device.flush()
 }
 
 /// Writes a rest to its place, durably, once everything is that it says is there.

@@ -27,11 +27,26 @@ fn within<T: Send + 'static>(
 }
 
 impl Mirror {
+    /// The label that the side that serves has from when its partner is taken in again to be filled. What is noted there before
+    /// that is noted for its generation. None if it has none.
+    #[must_use]
+    pub fn label_to_fill(&self) -> Option<Label> {
+        self.label().map(|ours| self.to_fill(&ours))
+    }
+
+    fn to_fill(&self, ours: &Label) -> Label {
+        if ours.standing == Standing::Alone && ours.opened {
+            // It was begun with since the store was opened.
+            return Label { number: ours.number + 1, ..ours.clone() };
+        }
+        Label { opened: true, ..ours.begun_again(self.next_after(ours), self.reached.load(SeqCst)) }
+    }
+
     /// Takes in another side, which is to be filled: from now on it gets all changes. Its label says durably before
     /// anything else that it is no store, and its superblocks are gone after that. `rings` are where these are.
     ///
     /// # Errors
-    /// If there are two sides, or calls of the one that was there have not returned.
+    /// If there are two sides, or calls of the one that was there, or of this one, have not returned.
     pub fn join(&self, new: NewSide, rings: &[(u64, u64)]) -> Result<(), MirrorError> {
         self.join_held(new, rings, Arc::new(()))
     }
@@ -42,6 +57,21 @@ impl Mirror {
     /// # Errors
     /// Those of [`Mirror::join`].
     pub fn join_held(&self, new: NewSide, rings: &[(u64, u64)], held: Holding) -> Result<(), MirrorError> {
+        let side = Arc::new(MirrorSide::unasked(new.device.clone(), &self.crew));
+        let joined = self.take_in(&side, new, rings, &held);
+        if joined.is_err() {
+            self.remember(side);
+        }
+        joined
+    }
+
+    fn take_in(
+        &self,
+        side: &Arc<MirrorSide>,
+        new: NewSide,
+        rings: &[(u64, u64)],
+        held: &Holding,
+    ) -> Result<(), MirrorError> {
         let (n, survivor) = {
             let members = self.members.read();
             // A loss that no flush has met yet: the label of the survivor must not call equal what is about to be written over.
@@ -70,18 +100,27 @@ impl Mirror {
             }
         }
         let limit_ms = u32::try_from(new.limit.as_millis()).unwrap_or(u32::MAX).max(1);
-        let side = Arc::new(MirrorSide::unasked(new.device, &self.crew));
         let limit = new.limit;
-        let (place, theirs) =
-            within(&side, limit, &held, |device| Ok((device.describe(), read_label(device)?)))?;
+        let returned = |place| {
+            if self.return_within(&side.device, place, limit) {
+                return Ok(());
+            }
+            refused(
+                "calls of this side have not returned, and could change it later: it cannot be attached before",
+            )
+        };
+        returned(None)?;
+        let place = within(side, limit, held, |device| Ok(device.describe()))?;
         side.set_place(place);
+        returned(Some(side.place()))?;
+        let theirs = within(side, limit, held, |device| read_label(device))?;
         let old = theirs.as_ref().map_or(0, |label| label.number);
         let mut labels = self.labels.lock();
         let known = match (&labels[n], theirs) {
             (Some(ours), Some(theirs))
                 if ours.pair == theirs.pair && ours.partner == theirs.side && theirs.partner == ours.side =>
             {
-                Some((ours.clone(), theirs))
+                Some((self.to_fill(ours), theirs))
             }
             _ => None,
         };
@@ -98,7 +137,7 @@ impl Mirror {
             };
             let ours = Label {
                 pair,
-                number: labels[n].as_ref().map_or(0, |label| label.number),
+                number: labels[n].as_ref().map_or(0, |label| label.number) + 1,
                 side: name,
                 partner,
                 standing: Standing::Alone,
@@ -107,33 +146,33 @@ impl Mirror {
                 parted_at: 0,
                 earlier: Vec::new(),
                 limit_ms,
-                opened: false,
+                opened: true,
                 home: None,
                 wide: 0,
                 path: Vec::new(),
             };
-            let theirs = Label { side: partner, partner: name, number: old, ..ours.clone() };
+            let theirs = Label { side: partner, partner: name, number: old, opened: false, ..ours.clone() };
             (ours, theirs)
         });
-        let (a, b) = (ours.number + 1, theirs.number + 1);
+        let number = theirs.number + 1;
         let wide = self.wide.load(SeqCst);
-        let ours = Label { number: a, standing: Standing::Alone, limit_ms, wide, path: new.path, ..ours };
+        let ours = Label { limit_ms, wide, path: new.path, ..ours };
         let standing = Standing::Incomplete;
-        let theirs = Label { number: b, standing, limit_ms, wide, path: new.partner_path, ..theirs };
+        let theirs = Label { number, standing, limit_ms, wide, path: new.partner_path, ..theirs };
         write_label(&*survivor.device, &ours)?;
         labels[n] = Some(ours);
         drop(labels);
         // It may hang: nothing is held over its calls.
         let label = theirs.clone();
-        within(&side, limit, &held, move |device| write_label(device, &label))?;
+        within(side, limit, held, move |device| write_label(device, &label))?;
         for (offset, len) in rings.iter().copied() {
-            within(&side, limit, &held, move |device| device.write_at(offset, &vec![0; len as usize]))?;
+            within(side, limit, held, move |device| device.write_at(offset, &vec![0; len as usize]))?;
         }
-        within(&side, limit, &held, |device| device.flush())?;
+        within(side, limit, held, |device| device.flush())?;
         self.labels.lock()[1 - n] = Some(theirs);
         self.limit_ms.store(u64::from(limit_ms), SeqCst);
         self.leaving.store(1 - n, SeqCst);
-        let joined = Some(Member { side, role: SideRole::Target });
+        let joined = Some(Member { side: side.clone(), role: SideRole::Target });
         // Closed when the lock is free again.
         let old = std::mem::replace(&mut self.members.write()[1 - n], joined);
         drop(old);
@@ -242,6 +281,7 @@ impl Mirror {
             let Some(member) = members[n].take() else { return refused("no second side") };
             // Whoever has a copy of the members calls it no more, and takes it for nobody's partner.
             member.side.lose("it was parted");
+            self.remember(member.side.clone());
             (n, member.side)
         };
         let parted = self.labels.lock()[n].take();

@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+/// How often it is looked whether calls have returned that nobody waits for.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
 /// What a side takes part in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum SideRole {
@@ -138,7 +141,8 @@ pub(super) fn refused<T>(why: impl Into<String>) -> Result<T, MirrorError> {
 /// The device. Any thread may call any method.
 ///
 /// Locks, in this order: `members` (a call of the device reads it until both sides have answered, so whoever writes it
-/// meets no call half-way), `labels` (held while labels are written), `verdict`, `traffic`; the locks of a side are leaves.
+/// meets no call half-way), `labels` (held while labels are written), `verdict`, `traffic`; `gone` and the locks of a side are
+/// leaves.
 ///
 /// A copy of the members tells whom to call, and no more: who may be lost is judged by the members in force. A side that is
 /// lost or parted is so for good, and who is lost is the only note of it.
@@ -159,6 +163,8 @@ pub struct Mirror {
     pub(super) reached: AtomicU64,
     /// The side that leaves when the two are parted.
     pub(super) leaving: AtomicUsize,
+    /// Sides that take part no more, or never did, as long as somebody may call them or waits for their calls.
+    pub(super) gone: Mutex<Vec<Arc<MirrorSide>>>,
     /// Who makes calls when there are two.
     pub(super) crew: Arc<CallCrew>,
     /// Of this opening, and how many numbers were drawn.
@@ -191,6 +197,7 @@ impl Mirror {
             limit_ms: AtomicU64::new(limit),
             reached: AtomicU64::new(0),
             leaving: AtomicUsize::new(1),
+            gone: Mutex::default(),
             crew,
             random: (seed, AtomicU64::new(0)),
         }
@@ -241,21 +248,26 @@ impl Mirror {
         Mirror::of(device.size(), [Some(device), None], [Some(label), None], seed)
     }
 
-    /// One side that goes on without its partner: its label says so durably before this returns. `parted_at` is what had
-    /// been committed on both.
+    /// One side that goes on without its partner: its label says so durably before this returns. `reached` is what has been
+    /// committed on it. If the partner was being filled, a new generation begins as well: so what was noted on the partner is known
+    /// to be of another history, should this side have been put back to an older time.
     ///
     /// # Errors
     /// If the label cannot be written.
     pub fn one_of_two(
         device: Arc<dyn Device>,
         label: Label,
-        parted_at: u64,
+        reached: u64,
         seed: u64,
     ) -> Result<Mirror, DeviceError> {
+        let fills = label.standing == Standing::Alone && label.opened;
         let mirror = Mirror::of(device.size(), [Some(device), None], [Some(label), None], seed);
-        mirror.reached.store(parted_at, SeqCst);
+        mirror.reached.store(reached, SeqCst);
         let members = mirror.members.read();
-        mirror.announce(&members)?;
+        match fills {
+            true => mirror.write_own_label(&members, 0, |ours| ours.begun_again(mirror.fresh(), reached))?,
+            false => mirror.announce(&members)?,
+        }
         drop(members);
         Ok(mirror)
     }
@@ -273,6 +285,11 @@ impl Mirror {
     pub(super) fn fresh(&self) -> u64 {
         let n = self.random.1.fetch_add(1, SeqCst);
         xxh3_64_with_seed(&n.to_le_bytes(), self.random.0).max(1)
+    }
+
+    /// The generation that follows on a label: the same each time that it is asked for.
+    pub(super) fn next_after(&self, label: &Label) -> u64 {
+        xxh3_64_with_seed(&[label.current, label.number].map(u64::to_le_bytes).concat(), self.random.0).max(1)
     }
 
     /// How each side is; none where there is none.
@@ -446,6 +463,67 @@ impl Mirror {
             labels[1 - n] = Some(stale);
         }
         Ok(())
+    }
+
+    /// Gives a side that serves another label, if it has one.
+    fn write_own_label(
+        &self,
+        members: &Members,
+        n: usize,
+        change: impl FnOnce(&Label) -> Label,
+    ) -> Result<(), DeviceError> {
+        let mut labels = self.labels.lock();
+        let (Some(member), Some(label)) = (&members[n], &labels[n]) else { return Ok(()) };
+        let new = change(label);
+        write_label(&*member.side.device, &new)?;
+        labels[n] = Some(new);
+        Ok(())
+    }
+
+    /// Remembers a side that takes part no more until all its calls have returned: they may change it still.
+    pub(super) fn remember(&self, side: Arc<MirrorSide>) {
+        let mut gone = self.gone.lock();
+        gone.retain(|side| side.pending_calls() > 0 || Arc::strong_count(side) > 1);
+        gone.push(side);
+    }
+
+    /// Calls of a device that have not returned, as one of the sides or since it was one. No call is made for that.
+    #[must_use]
+    pub fn pending_calls_of(&self, device: &Arc<dyn Device>) -> usize {
+        self.pending(device, None)
+    }
+
+    /// The same; one that was opened anew is the same by its name alone.
+    fn pending(&self, device: &Arc<dyn Device>, place: Option<&str>) -> usize {
+        let is_it = |side: &Arc<MirrorSide>| Arc::ptr_eq(&side.device, device);
+        let was_it = |side: &Arc<MirrorSide>| is_it(side) || place.is_some_and(|place| side.place() == place);
+        let members = self.members.read().clone();
+        let members = members.iter().flatten().map(|member| &member.side).filter(|side| is_it(side));
+        let gone = self.gone.lock();
+        members.chain(gone.iter().filter(|side| was_it(side))).map(|side| side.pending_calls()).sum()
+    }
+
+    /// Waits until there are none, if that is so within the limit.
+    #[must_use]
+    pub fn have_returned(&self, device: &Arc<dyn Device>, limit: Duration) -> bool {
+        self.return_within(device, None, limit)
+    }
+
+    /// The same of one that may have been opened anew.
+    pub(super) fn return_within(
+        &self,
+        device: &Arc<dyn Device>,
+        place: Option<&str>,
+        limit: Duration,
+    ) -> bool {
+        let until = Instant::now() + limit;
+        while self.pending(device, place) > 0 {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        true
     }
 
     /// Makes a call on one side, which may be any, within the limit.

@@ -70,6 +70,18 @@ fn noted_open(device: &dyn Device, label: Label) -> Result<Label, MirrorError> {
     Ok(opened)
 }
 
+/// Before one side alone is changed by a repair, which may put blocks of the epoch that is in force to places that were free: it
+/// goes on alone, and its label says that its partner lacks what came with that epoch, whatever was committed on both. Durable
+/// when it returns.
+///
+/// # Errors
+/// As those of [`open_sides`].
+pub fn part_for_repair(first: Present, seed: u64) -> Result<(), MirrorError> {
+    let epoch = first.epoch;
+    let opened = open_sides(first, None, true, seed)?;
+    opened.mirror.relabel(|label| Some(label.without(epoch)))
+}
+
 /// Opens the store on `first`, with its partner if that is there. A side that goes on alone says so durably before this
 /// returns. `even_stale` serves one that was told that its partner is newer. `seed` is another each time.
 ///

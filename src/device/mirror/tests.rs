@@ -519,3 +519,39 @@ fn a_device_that_was_late_once_is_asked_no_more_and_held_until_it_answers() {
     }
     assert_eq!(b.sim.peek(AT, 4096), [7; 4096]);
 }
+
+/// A call that was made before a side left, or by an order that failed, may change its label later: so it does not come back
+/// before that has returned.
+#[test]
+fn a_side_does_not_come_back_while_calls_from_before_it_left_are_on_their_way() {
+    for never_came in [false, true] {
+        let (a, b) = (Arc::new(disk(1)), Hanging::new(disk(2)));
+        let mirror = Mirror::together([(a.clone(), label(1)), (b.clone(), label(2))], 7);
+        let parted = mirror.part().unwrap();
+        if never_came {
+            drop(parted);
+            b.hang(true);
+            let late = mirror.join(new_side(b.clone()), &[]).unwrap_err();
+            assert!(late.to_string().contains("did not answer"), "{late}");
+        } else {
+            b.hang(true);
+            let stale = Label { number: 2, standing: Standing::Stale, ..parted.label.clone() };
+            assert!(parted.call(move |device| write_label(device, &stale)).is_err(), "it is late");
+        }
+        let refused = mirror.join(new_side(b.clone()), &[]).unwrap_err();
+        assert!(refused.to_string().contains("have not returned"), "{refused}");
+        // Another may.
+        let c = Arc::new(Sim::new(SIZE, 3));
+        mirror.join(new_side(c), &[]).unwrap();
+        mirror.give_up("it was a test");
+        wait_for_calls(&mirror, 1);
+        assert!(mirror.forget_lost());
+        b.hang(false);
+        let device: Arc<dyn Device> = b.clone();
+        assert!(mirror.have_returned(&device, Duration::from_secs(60)));
+        let before = read_label(&*b).unwrap().unwrap();
+        mirror.join(new_side(b.clone()), &[]).unwrap();
+        let theirs = read_label(&*b).unwrap().unwrap();
+        assert_eq!((theirs.standing, theirs.number), (Standing::Incomplete, before.number + 1));
+    }
+}

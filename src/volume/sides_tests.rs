@@ -1,0 +1,329 @@
+//! A store on two disks of which one is taken away, or put back to an older time, at the wrong moment: the other alone is the
+//! store.
+
+use super::{Access, FillFrom, OpenOptions, RINGS, Volume, compare_sides, newest_superblock};
+use crate::check::{Depth, check};
+use crate::clock::Clock;
+use crate::device::mirror::{NewSide, Present, open_sides, write_label};
+use crate::device::{CrashPolicy, Device, Mirror, Op, Persistence, Sim};
+use crate::fixtures::{ADMIN, Hooked, Hooks, RW, bytes, files_of, find, mount, new_store, put, read_whole};
+use crate::format::mirror::{Label, Standing};
+use crate::fs::{Fs, FsOptions};
+use crate::ops::{NodeId, Operations, SyncScope};
+use fastrand::Rng;
+use parking_lot::Mutex;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+const SIZE: u64 = 32 << 20;
+const LIMIT: Duration = Duration::from_secs(600);
+
+fn labels() -> [Label; 2] {
+    [1, 2].map(|side| Label {
+        pair: [5; 16],
+        number: 1,
+        side,
+        partner: 3 - side,
+        standing: Standing::Together,
+        current: 99,
+        parted_from: 0,
+        parted_at: 0,
+        earlier: Vec::new(),
+        limit_ms: LIMIT.as_millis() as u32,
+        opened: false,
+        home: None,
+        wide: 0,
+        path: Vec::new(),
+    })
+}
+
+/// A seed that no other opening has.
+fn fresh() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, SeqCst)
+}
+
+fn present(sim: &Sim, device: Arc<dyn Device>) -> Present {
+    let newest = newest_superblock(sim).unwrap();
+    Present::read(device, newest.epoch.0, newest.seq).unwrap()
+}
+
+/// What is on two disks when the power goes in the middle of an fsync: the first has all that was written, the second nothing
+/// that was not flushed. For each flush of it.
+fn cut_in_fsyncs() -> Vec<[Sim; 2]> {
+    #[derive(Default)]
+    struct Cuts(Mutex<Vec<[Sim; 2]>>, Mutex<Weak<Sim>>);
+
+    impl Hooks for Cuts {
+        fn before_flush(&self) {
+            if let Some(sim) = self.1.lock().upgrade() {
+                self.0.lock().push([CrashPolicy::KeepAll, CrashPolicy::DropAll].map(|how| sim.crash(how)));
+            }
+        }
+    }
+
+    let sim = new_store(SIZE);
+    {
+        let fs = mount(sim.clone());
+        put(&fs, NodeId::ROOT, "before", &bytes(1, 100_000));
+        fs.volume().set_mirrored(true).unwrap();
+        fs.close().unwrap();
+    }
+    for label in labels().iter().take(1) {
+        write_label(&*sim, label).unwrap();
+    }
+    let device = Arc::new(Hooked::over_shared(sim.clone(), Cuts::default()));
+    let fs = mount(device.clone());
+    for n in 0..3 {
+        *device.hooks.1.lock() = Arc::downgrade(&sim);
+        let name = format!("late{n}");
+        let (entry, handle) = fs.create(&ADMIN, NodeId::ROOT, name.as_bytes(), 0o640, RW).unwrap();
+        fs.write(entry.attr.node, handle, 0, &late(n), false).unwrap();
+        fs.fsync(entry.attr.node, handle, SyncScope::All).unwrap();
+    }
+    *device.hooks.1.lock() = Weak::new();
+    let cuts = std::mem::take(&mut *device.hooks.0.lock());
+    for [_, second] in &cuts {
+        write_label(second, &labels()[1]).unwrap();
+    }
+    cuts
+}
+
+/// Takes a side away at a call of it.
+struct Leaves {
+    mirror: Mutex<Weak<Mirror>>,
+    side: usize,
+    sim: Arc<Sim>,
+    /// Calls until then; none any more at 0.
+    left: AtomicU64,
+}
+
+impl Leaves {
+    fn step(&self) {
+        if self.left.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)) == Ok(1)
+            && let Some(mirror) = self.mirror.lock().upgrade()
+        {
+            [Op::Read, Op::Write, Op::Flush]
+                .iter()
+                .for_each(|op| self.sim.fail(*op, 1, Persistence::Forever));
+            // Unless the other went before.
+            let _is_last = mirror.leave_out(self.side, "it was taken away");
+        }
+    }
+}
+
+impl Hooks for Leaves {
+    fn before_read(&self) {
+        self.step();
+    }
+    fn before_write(&self, _: usize) {
+        self.step();
+    }
+    fn before_flush(&self) {
+        self.step();
+    }
+}
+
+fn open(device: Arc<dyn Device>) -> Result<Arc<Fs>, String> {
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
+    let volume = Volume::open(device, options).map_err(|e| e.to_string())?;
+    let fs = Fs::open(volume, FsOptions::default(), Clock::manual(1000)).map_err(|e| format!("{e:?}"))?;
+    // What is told of it is no error of anybody who asks.
+    if fs.volume().is_read_only() { Err("it takes no changes".into()) } else { Ok(fs) }
+}
+
+fn late(n: u64) -> Vec<u8> {
+    bytes(10 + n, [300_000, 30_000, 120_000][n as usize])
+}
+
+/// What is there is whole, and there is no later file without an earlier one.
+fn seen(fs: &Fs) -> usize {
+    assert_eq!(read_whole(fs, find(fs, "before")), Ok(bytes(1, 100_000)));
+    let file = |n: u64| fs.lookup(&ADMIN, NodeId::ROOT, format!("late{n}").as_bytes()).ok();
+    let there: Vec<_> = (0..3).map(file).collect();
+    let count = there.iter().take_while(|file| file.is_some()).count();
+    assert_eq!(there.iter().flatten().count(), count);
+    for (n, file) in there.into_iter().flatten().enumerate() {
+        let content = read_whole(fs, file.attr.node).expect("what is there can be read");
+        assert!(content.is_empty() || content == late(n as u64), "late{n}");
+    }
+    count
+}
+
+/// Opens two disks, of which `gone` is taken away at its n-th call. False if there were not so many. With a second fault the
+/// store may not open, but if it does all is well.
+fn open_and_lose(
+    cut: &[Sim; 2],
+    (gone, nth): (usize, u64),
+    second: Option<(Op, u64)>,
+) -> Result<bool, String> {
+    let sims = [0, 1].map(|n| Arc::new(cut[n].clone_image()));
+    let sim = sims[gone].clone();
+    let leaves = Leaves { mirror: Mutex::default(), side: gone, sim, left: AtomicU64::new(0) };
+    let victim = Arc::new(Hooked::over_shared(sims[gone].clone(), leaves));
+    let mut devices: [Arc<dyn Device>; 2] = [sims[0].clone(), sims[1].clone()];
+    devices[gone] = victim.clone();
+    let [a, b] = devices;
+    let opening = open_sides(present(&sims[0], a), Some(present(&sims[1], b)), false, fresh()).unwrap();
+    let mirror = Arc::new(opening.mirror);
+    *victim.hooks.mirror.lock() = Arc::downgrade(&mirror);
+    victim.hooks.left.store(nth, SeqCst);
+    let survivor = &sims[1 - gone];
+    if let Some((op, nth)) = second {
+        survivor.fail(op, nth, Persistence::Once);
+    }
+    let fs = match open(mirror.clone()) {
+        Err(_) if survivor.faults_struck() > 0 => return Ok(true),
+        opened => opened?,
+    };
+    if let Some((Op::Read, nth)) = second {
+        // It has failed by then.
+        (0..nth).for_each(|_| drop(survivor.read_at(0, &mut [0; 4096])));
+    }
+    let found = seen(&fs);
+    assert_eq!(check(fs.volume(), Depth::Metadata).unwrap().problems, [] as [String; 0]);
+    // From here on it is acknowledged.
+    let committed = fs.commit();
+    let is_lost = mirror.sides() == [1 - gone];
+    drop((fs, mirror));
+    if survivor.faults_struck() > 0 && committed.is_err() {
+        return Ok(true);
+    }
+    committed.unwrap();
+    if is_lost {
+        let alone = Arc::new(survivor.crash(CrashPolicy::DropAll));
+        let opening = open_sides(present(&alone, alone.clone()), None, false, fresh()).unwrap();
+        let fs = open(Arc::new(opening.mirror))?;
+        assert_eq!(seen(&fs), found, "alone, later");
+    }
+    Ok(is_lost)
+}
+
+/// What only the side that is lost had is not part of the store that was opened, and all else is.
+#[test]
+fn a_side_that_is_lost_at_any_call_of_an_opening_leaves_what_the_other_has() {
+    let mut tried = 0;
+    for (n, cut) in cut_in_fsyncs().iter().enumerate().step_by(2) {
+        for gone in 0..2 {
+            let mut nth = 1;
+            loop {
+                let lost = open_and_lose(cut, (gone, nth), None);
+                if !lost.unwrap_or_else(|why| panic!("cut {n}, side {gone}, call {nth}: {why}")) {
+                    break;
+                }
+                tried += 1;
+                // The first calls one by one, then farther apart.
+                nth += 1 + nth / 5;
+            }
+        }
+    }
+    assert!(tried > 40, "{tried}");
+}
+
+/// The same with a call of the other that fails once.
+#[test]
+fn a_side_that_is_lost_and_a_call_of_the_other_that_fails() {
+    let mut rng = Rng::with_seed(7);
+    let cuts = cut_in_fsyncs();
+    for n in 0..80 {
+        let cut = rng.usize(..cuts.len());
+        let (gone, nth) = (rng.usize(..2), rng.u64(1..60));
+        let second = ([Op::Read, Op::Write, Op::Flush][rng.usize(..3)], rng.u64(1..40));
+        let opened = open_and_lose(&cuts[cut], (gone, nth), Some(second));
+        opened.unwrap_or_else(|why| {
+            panic!("run {n}: cut {cut}, side {gone} at call {nth}, {second:?} of the other: {why}")
+        });
+    }
+}
+
+/// Takes a side in, notes what it has, and fills it as far as `go` lets.
+fn bring(fs: &Fs, mirror: &Mirror, sim: &Arc<Sim>, go: &mut dyn FnMut(u64, u64) -> ControlFlow<()>) -> bool {
+    let from = match (mirror.label(), crate::device::mirror::read_label(&**sim).unwrap()) {
+        (Some(ours), Some(theirs)) => {
+            let from = FillFrom::of_side(sim.clone(), &ours, &theirs, mirror.reached_epoch());
+            fs.volume().note_rest(&from, &mirror.label_to_fill().unwrap(), &**sim).unwrap();
+            from
+        }
+        _ => FillFrom::Nothing,
+    };
+    let new = NewSide { device: sim.clone(), path: Vec::new(), partner_path: Vec::new(), limit: LIMIT };
+    mirror.join(new, &RINGS).unwrap();
+    fs.volume().fill(mirror, &from, &mut |filled| go(filled.done, filled.total)).is_ok()
+}
+
+fn alone(sim: &Arc<Sim>) -> (Arc<Mirror>, Arc<Fs>) {
+    let opening = open_sides(present(sim, sim.clone()), None, false, fresh()).unwrap();
+    let mirror = Arc::new(opening.mirror);
+    (mirror.clone(), files_of(Volume::open(mirror, options()).unwrap()))
+}
+
+fn options() -> OpenOptions {
+    OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 }
+}
+
+/// What a side that is being filled has noted is of the history that the other had then. If that was put back to an older time,
+/// before the filling or in the middle of it, and has gone on from there, the note does not count, however many states came since.
+#[test]
+fn what_a_side_has_noted_does_not_count_for_another_history() {
+    for in_the_middle in [false, true] {
+        let first = new_store(SIZE);
+        let second = Arc::new(Sim::new(SIZE, 2));
+        let old = {
+            // It was mirrored once, and the other is away.
+            let mirror = Arc::new(Mirror::solo(first.clone(), fresh()));
+            let fs = mount(mirror.clone());
+            fs.volume().set_mirrored(true).unwrap();
+            put(&fs, NodeId::ROOT, "before", &bytes(1, 3 << 20));
+            fs.commit().unwrap();
+            assert!(bring(&fs, &mirror, &second, &mut |_, _| ControlFlow::Continue(())));
+            assert!(mirror.leave_out(1, "it was taken away"));
+            put(&fs, NodeId::ROOT, "early", &bytes(2, 2 << 20));
+            fs.close().unwrap();
+            drop((fs, mirror));
+            let mut old = first.clone_image();
+            let (mirror, fs) = alone(&first);
+            let mut count = 0;
+            let done = bring(&fs, &mirror, &second, &mut |done, total| {
+                count += 1;
+                if count == 2 && in_the_middle {
+                    old = first.clone_image();
+                }
+                if (2..5).contains(&count) {
+                    put(&fs, NodeId::ROOT, &format!("lost{count}"), &bytes(20 + count, 300_000));
+                    fs.commit().unwrap();
+                }
+                if done * 4 < total * 3 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+            assert!(!done && count > 5, "it was cut off");
+            old
+        };
+        let first = Arc::new(old);
+        let (mirror, fs) = alone(&first);
+        for n in 0..8 {
+            put(&fs, NodeId::ROOT, &format!("other{n}"), &bytes(40 + n, 200_000));
+            fs.commit().unwrap();
+        }
+        fs.close().unwrap();
+        drop((fs, mirror));
+        let opening = open_sides(
+            present(&first, first.clone()),
+            Some(Present::read(second.clone(), 0, 0).unwrap()),
+            false,
+            fresh(),
+        );
+        let mirror = Arc::new(opening.unwrap().mirror);
+        let fs = files_of(Volume::open(mirror.clone(), options()).unwrap());
+        assert!(bring(&fs, &mirror, &second, &mut |_, _| ControlFlow::Continue(())));
+        let found = compare_sides(fs.volume(), &mirror).unwrap();
+        assert_eq!(found.differing, [] as [u64; 0], "in the middle: {in_the_middle}");
+        fs.close().unwrap();
+        drop((fs, mirror));
+        let (_mirror, fs) = alone(&second);
+        assert!(check(fs.volume(), Depth::Data).unwrap().is_clean());
+        for n in 0..8 {
+            assert_eq!(read_whole(&fs, find(&fs, &format!("other{n}"))), Ok(bytes(40 + n, 200_000)));
+        }
+    }
+}
