@@ -8,6 +8,7 @@
 use super::apart;
 use super::held_side::{HeldSide, LIMIT, late};
 use super::kept_changes::{SideChanges, encode_kept};
+use super::late_sides::LateSides;
 use super::mirror_order::{MirrorOrder, encode_side};
 use super::refusal::{told, told_volume};
 use super::side_filling::{FillingPace, FillingTold};
@@ -23,19 +24,14 @@ use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
 use crate::fs::Fs;
 use crate::names;
 use crate::sys::random::random;
-use crate::volume::{FillFrom, Filled, RINGS, compare_sides};
+use crate::volume::{FillFrom, RINGS, compare_sides};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use std::mem::ManuallyDrop;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::thread::JoinHandle;
 use std::time::Duration;
-
-/// How long a side that is let go of is waited for: longer than calls take that nobody waits for.
-const LATE_WAIT: Duration = Duration::from_secs(1);
 
 /// The sides of an open store. Any thread; orders take turns.
 pub(super) struct StoreSides {
@@ -47,9 +43,7 @@ pub(super) struct StoreSides {
     named: PathBuf,
     /// What is held, by the number of the side. No side is let go of while it takes part.
     held: Mutex<[Option<HeldSide>; 2]>,
-    /// Sides that left, or never came, and of which calls have not returned: so nobody else can have them.
-    late: Mutex<Vec<HeldSide>>,
-    filling: Mutex<Option<JoinHandle<()>>>,
+    late: LateSides,
     /// Where the store ended before it was to fit on another side. Labels have it as well.
     wide: Mutex<Option<u64>>,
     told: Arc<FillingTold>,
@@ -67,12 +61,11 @@ impl StoreSides {
         let wide = mirror.label().map(|label| label.wide).filter(|wide| *wide > 0);
         let sides = Arc::new(StoreSides {
             fs: fs.clone(),
+            late: LateSides::new(&mirror),
             mirror,
             store: home.path.clone(),
             named,
             held: Mutex::new([Some(home), other]),
-            late: Mutex::default(),
-            filling: Mutex::default(),
             wide: Mutex::new(wide),
             told: Arc::default(),
             turn: Mutex::default(),
@@ -182,44 +175,6 @@ impl StoreSides {
         gone.into_iter().last()
     }
 
-    /// Lets go of a side, when its calls have returned.
-    fn drop_side(&self, side: HeldSide) {
-        if !self.mirror.have_returned(side.device(), LATE_WAIT) {
-            self.late.lock().push(side);
-        }
-    }
-
-    /// Lets go of a side as soon as its calls have returned, or with this process.
-    fn drop_late(&self, side: HeldSide) {
-        let (mirror, side) = (self.mirror.clone(), ManuallyDrop::new(side));
-        let waits = move || {
-            while !mirror.have_returned(side.device(), LATE_WAIT) {}
-            drop(ManuallyDrop::into_inner(side));
-        };
-        if let Err(e) = std::thread::Builder::new().name("mirror-late".into()).spawn(waits) {
-            log::warn!("a side of which calls have not returned is held until this process ends: {e}");
-        }
-    }
-
-    /// Refuses a side that left and that late calls may still change.
-    fn refuse_late(&self, path: &Path, limit: Duration) -> Result<(), Failure> {
-        let real = real_path(path, limit).ok_or_else(|| late(path, limit))?;
-        let mut pending = self.late.lock();
-        let (still, returned): (Vec<_>, Vec<_>) =
-            pending.drain(..).partition(|side| self.mirror.pending_calls_of(side.device()) > 0);
-        let is_here = still.iter().any(|side| real.as_ref() == Some(&side.path));
-        *pending = still;
-        // Closed when nobody waits for the lock.
-        drop(pending);
-        drop(returned);
-        if !is_here {
-            return Ok(());
-        }
-        let what =
-            "calls of this side from before it left have not returned: it cannot come back before they have";
-        refused(Code::Busy, format!("{}: {what}", names::shown(path)))
-    }
-
     /// Has the side leave by which the store is not known.
     fn keep_named(&self) {
         let held = self.held.lock();
@@ -291,8 +246,8 @@ impl StoreSides {
         if !self.mirror.forget_lost() {
             return refused(Code::Busy, "calls of the side that was lost have not returned");
         }
-        self.let_go().into_iter().for_each(|side| self.drop_side(side));
-        self.refuse_late(path, limit)?;
+        self.let_go().into_iter().for_each(|side| self.late.let_go(side));
+        self.late.refuse(path, limit)?;
         let side = hold_new_side(path, force, limit)?;
         // What was deleted a moment ago may still be in use behind the new end.
         self.commit()?;
@@ -309,7 +264,7 @@ impl StoreSides {
             }
             // The label of a side that took one says what the superblock has to say as well.
             self.undo(was, label || self.mirror.label().is_some());
-            self.drop_side(side);
+            self.late.let_go(side);
             return Err(f);
         }
         self.start(side, FillFrom::Nothing)
@@ -396,30 +351,8 @@ impl StoreSides {
         self: &Arc<StoreSides>,
         work: impl FnOnce(&Arc<StoreSides>) -> Result<(), String> + Send + 'static,
     ) -> Result<(), Failure> {
-        let mut filling = self.filling.lock();
-        let told = &self.told;
-        if !told.begins() {
-            return refused(Code::Other, "the store is being unmounted");
-        }
-        told.running.store(true, SeqCst);
-        told.at(Filled::default());
-        *told.failed.lock() = None;
         let sides = self.clone();
-        let work = move || {
-            if let Err(why) = work(&sides) {
-                log::error!("mirror: the other side was not filled: {why}");
-                *sides.told.failed.lock() = Some(why);
-            }
-            sides.told.running.store(false, SeqCst);
-        };
-        match std::thread::Builder::new().name("mirror".into()).spawn(work) {
-            Ok(thread) => *filling = Some(thread),
-            Err(e) => {
-                told.running.store(false, SeqCst);
-                return refused(Code::Other, super::refusal::no_thread(&e));
-            }
-        }
-        Ok(())
+        self.told.start(move || work(&sides))
     }
 
     fn fill(&self, from: &FillFrom) -> Result<(), String> {
@@ -545,7 +478,7 @@ impl StoreSides {
         if !self.told.begins() {
             return refused(Code::Other, "the store is being unmounted");
         }
-        self.refuse_late(path, limit)?;
+        self.late.refuse(path, limit)?;
         let held = self.held.lock()[1 - self.serving()].take();
         let Some(real) = real_path(path, limit) else { return Err(late(path, limit)) };
         let held = held.filter(|side| real.as_ref() == Some(&side.path));
@@ -648,14 +581,14 @@ impl StoreSides {
                 log::warn!("cannot mark the side that left as closed: {e}");
             }
             names::put(&mut made, "store", &side.path);
-            self.drop_side(side);
+            self.late.let_go(side);
         }
         made["split_pause_us"] = json!(paused.as_micros() as u64);
         Ok(made)
     }
 
     fn detach(&self) -> Result<(), Failure> {
-        self.end_filling();
+        self.told.end();
         let in_sync = self.mirror.states().iter().flatten().filter(|s| s.state == "serving").count() == 2;
         if in_sync {
             self.keep_named();
@@ -683,7 +616,7 @@ impl StoreSides {
         self.give_back()?;
         self.mirror.relabel(|_| None).map_err(|e| told_mirror(&self.store, e))?;
         self.set_mirrored(false)?;
-        self.let_go().into_iter().for_each(|side| self.drop_side(side));
+        self.let_go().into_iter().for_each(|side| self.late.let_go(side));
         *self.told.failed.lock() = None;
         Ok(())
     }
@@ -700,24 +633,10 @@ impl StoreSides {
         }))
     }
 
-    fn end_filling(&self) {
-        let thread = {
-            // With the lock: what begins after that is something else.
-            let mut filling = self.filling.lock();
-            self.told.end();
-            filling.take()
-        };
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
-            log::error!("the thread that fills a side has failed");
-        }
-    }
-
     /// Ends what goes on in the background. The sides stay for the last commit.
     pub(super) fn end(&self) {
         self.told.close();
-        self.end_filling();
+        self.told.end();
     }
 
     /// True if it does.
@@ -730,7 +649,6 @@ impl StoreSides {
     pub(super) fn close(&self, whole: bool) {
         let serving = self.mirror.sides();
         let held = std::mem::take(&mut *self.held.lock());
-        let late = std::mem::take(&mut *self.late.lock());
         let in_sync = held.iter().enumerate().filter(|(n, _)| whole && serving.contains(n));
         for side in in_sync.filter_map(|(_, side)| side.as_ref()) {
             let closed = match serving.len() {
@@ -744,8 +662,7 @@ impl StoreSides {
                 );
             }
         }
-        let pends = |side: &HeldSide| !self.mirror.have_returned(side.device(), LATE_WAIT);
-        held.into_iter().flatten().chain(late).filter(pends).for_each(|side| self.drop_late(side));
+        self.late.close(held.into_iter().flatten());
     }
 }
 

@@ -40,6 +40,7 @@ mod hydrating;
 mod hydration;
 mod hydrator;
 mod kept_changes;
+mod late_sides;
 mod limit;
 mod line_args;
 mod list_args;

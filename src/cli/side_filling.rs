@@ -1,9 +1,13 @@
 //! What a filling of a side tells, and is told: how far it is, how fast it may be, and that it is to end.
 
+use super::refusal::no_thread;
+use crate::ctl::{Code, Failure};
 use crate::volume::Filled;
 use parking_lot::Mutex;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How often a filling that is paused looks whether it may go on.
@@ -20,6 +24,7 @@ pub(super) struct FillingTold {
     pub(super) content: Mutex<Option<u64>>,
     pub(super) unread: AtomicU64,
     ends: AtomicBool,
+    thread: Mutex<Option<JoinHandle<()>>>,
     /// The store is being closed: nothing begins any more.
     closes: AtomicBool,
     pub(super) paused: AtomicBool,
@@ -44,9 +49,48 @@ impl FillingTold {
         !self.closes.load(SeqCst)
     }
 
-    /// Has what goes on end.
+    /// Has a thread do something about a side, which may be ended, and ends with the store at the latest.
+    pub(super) fn start(
+        self: &Arc<FillingTold>,
+        work: impl FnOnce() -> Result<(), String> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let mut thread = self.thread.lock();
+        if !self.begins() {
+            return Err(Failure::new(Code::Other, "the store is being unmounted"));
+        }
+        self.running.store(true, SeqCst);
+        self.at(Filled::default());
+        *self.failed.lock() = None;
+        let told = self.clone();
+        let work = move || {
+            if let Err(why) = work() {
+                log::error!("mirror: the other side was not filled: {why}");
+                *told.failed.lock() = Some(why);
+            }
+            told.running.store(false, SeqCst);
+        };
+        let started = std::thread::Builder::new().name("mirror".into()).spawn(work);
+        let started = started.map_err(|e| {
+            self.running.store(false, SeqCst);
+            Failure::new(Code::Other, no_thread(&e))
+        })?;
+        *thread = Some(started);
+        Ok(())
+    }
+
+    /// Has what goes on end, and waits for that.
     pub(super) fn end(&self) {
-        self.ends.store(true, SeqCst);
+        let thread = {
+            // With the lock: what begins after that is something else.
+            let mut thread = self.thread.lock();
+            self.ends.store(true, SeqCst);
+            thread.take()
+        };
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            log::error!("the thread that fills a side has failed");
+        }
     }
 
     /// Has what goes on end, and what would begin from now on.

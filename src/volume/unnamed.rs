@@ -44,11 +44,11 @@ impl VolumeState {
 }
 
 impl Volume {
-    /// The newest point that the head of a line descends from. Reads nothing.
+    /// The newest point that the head of a line descends from; none if that is in the trash. Reads nothing.
     pub fn point_below(&self, line: LineId) -> Option<PointBelow> {
         let state = self.state.read();
         let head = state.lines.head(line)?;
-        let id = state.history.get(head)?.prev?;
+        let id = state.history.get(head)?.prev.filter(|id| !state.is_in_trash(*id))?;
         let is_as_now = state.newest_point(head, state.roots.get(&head)?) == Some(id);
         Some(PointBelow { id, is_as_now })
     }

@@ -91,7 +91,10 @@ impl Past {
             return Ok(());
         }
         let head = heads.main();
-        self.keep_if_much_is_gone(&head)?;
+        if let Err(e) = self.keep_if_much_is_gone(&head) {
+            // That must not keep the next point from being made.
+            log::warn!("what was there before a mass deletion is not kept as a snapshot: {e}");
+        }
         if self.commits.is_short_of_space() {
             self.thin_kept(&head, 0)?;
         }
@@ -194,7 +197,15 @@ impl Past {
     fn keep(&self, head: &Arc<Head>, point: &RollingPoint, gone: GoneFiles) -> Result<()> {
         let volume = &self.commits.heads.volume;
         let shown = volume.snapshot_info(point.view.id());
-        if let Some(kept) = shown.filter(|s| s.line != head.line || s.provenance.reason != Reason::Schedule) {
+        let prefix = Reason::Schedule.name_prefix().unwrap_or_default().as_bytes();
+        // What a schedule took and somebody renamed, or holds, is his.
+        let is_a_schedules = |s: &SnapshotInfo| {
+            s.line == head.line
+                && s.provenance.reason == Reason::Schedule
+                && s.name.starts_with(prefix)
+                && !volume.is_held(s.id)
+        };
+        if let Some(kept) = shown.filter(|s| !is_a_schedules(s)) {
             let name = crate::names::shown_bytes(&kept.name);
             log::info!("{} files are gone in a short time: snapshot '{name}' has them", gone.files);
             return Ok(());

@@ -4,7 +4,8 @@ use super::*;
 use crate::device::{CrashPolicy, Sim};
 use crate::fixtures::new_store;
 use crate::format::LineId;
-use crate::format::provenance::Reason;
+use crate::format::provenance::{Provenance, Reason};
+use crate::fs::HoldTerms;
 use crate::schedule::parse_rules;
 use crate::volume::{Access, OpenOptions};
 
@@ -298,6 +299,30 @@ fn a_young_snapshot_of_a_schedule_serves() {
     // It is the one that is kept, under the name that says why.
     assert_eq!((t.list(SNAPDIR), kept(&t).len()), (kept(&t), 1));
     assert_eq!(entries(&t, &kept(&t)[0], "dir"), 30);
+    // One that somebody renamed or holds is his, and is left as it is.
+    for renamed in [true, false] {
+        let t = watched();
+        t.clock.set(1_767_571_200 * SECOND);
+        let rules = vec![parse_rules("default", "every=1min keep=all").unwrap()];
+        t.fs.set_schedules(LineId::MAIN, rules).unwrap();
+        let dir = t.mkdir(ROOT, "dir").unwrap();
+        fill(&t, dir, 30, 10);
+        t.clock.advance(61 * SECOND);
+        while t.fs.keep_schedules() {}
+        let mut name = t.list(SNAPDIR).remove(0);
+        if renamed {
+            t.fs.rename_snapshot_of(ROOT, name.as_bytes(), b"golden").unwrap();
+            name = "golden".into();
+        } else {
+            let id = t.fs.snapshot_of_word(ROOT, name.as_bytes()).unwrap().id;
+            let terms = HoldTerms { tag: "legal", after: None };
+            t.fs.hold_snapshot(ROOT, id, &terms, &Provenance::default()).unwrap();
+        }
+        t.fs.tend_tripwire();
+        unlink(&t, dir, 30);
+        t.fs.tend_tripwire();
+        assert_eq!(t.list(SNAPDIR), [name]);
+    }
     // A snapshot of a user's that has all of it is left as it is.
     let t = watched();
     fill(&t, ROOT, 30, 10);
@@ -306,6 +331,22 @@ fn a_young_snapshot_of_a_schedule_serves() {
     unlink(&t, ROOT, 30);
     t.fs.tend_tripwire();
     assert_eq!(t.list(SNAPDIR), ["mine"]);
+}
+
+/// What is in the trash is on its way out: it is no point, and keeps none from being made.
+#[test]
+fn what_is_in_the_trash_is_no_point() {
+    let t = watched();
+    t.fs.setxattr(&SUPER, ROOT, b"user.snapfs.trash", b"1h", XattrMode::Set).unwrap();
+    fill(&t, ROOT, 30, 10);
+    t.snapshot("s");
+    t.fs.rmdir(&SUPER, SNAPDIR, b"s").unwrap();
+    pass(&t, 1);
+    pass(&t, 61);
+    unlink(&t, ROOT, 30);
+    t.fs.tend_tripwire();
+    assert_eq!((t.list(SNAPDIR), kept(&t).len()), (kept(&t), 1));
+    assert_eq!(t.fs.trash_of(ROOT).unwrap().len(), 1);
 }
 
 #[test]
