@@ -71,6 +71,10 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
             let what = "it is no file, symbolic link or directory in one of these snapshots";
             Failure::new(Code::Invalid, format!("{wanted}: {what}"))
         }
+        Error::Stale => {
+            let what = "one of these snapshots had to go to make room: look which there are, and try again";
+            Failure::new(Code::Busy, format!("{wanted}: {what}"))
+        }
         Error::Busy if is_left(fs).as_deref().is_some_and(|path| path != shown) => {
             let other = is_left(fs).unwrap_or_default();
             let what = "has some left to do, which comes first: somebody holds a snapshot that has the content, or has come to \

@@ -209,8 +209,9 @@ impl Past {
         loop {
             let end = all.len().min(begin + at_once);
             // Whoever holds one of the snapshots meanwhile keeps what is left of it.
-            let (asked, edited, has_more) = (Some(rest.clone()), edited.clone(), end < all.len());
-            let mut order = PurgeOrder { edited, secs, asked, has_more, ..PurgeOrder::default() };
+            let (asked, has_more) = (Some(rest.clone()), end < all.len());
+            let mut order =
+                PurgeOrder { edited: edited.clone(), secs, asked, has_more, ..PurgeOrder::default() };
             if begin == 0 {
                 (order.places, order.known) = (places.clone(), known.clone());
             }
@@ -239,6 +240,7 @@ impl Past {
             begin = end;
             volume.write_over_purged()?;
             self.commits.commit()?;
+            self.refuse_held(&edited)?;
         }
     }
 

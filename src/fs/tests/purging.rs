@@ -924,3 +924,38 @@ fn the_chosen_snapshots_stay_until_all_that_others_share_is_gone() {
     t.fs.empty_trash(trash.number).unwrap();
     t.prove();
 }
+
+/// A purge that there is no room for has it made, as whoever writes.
+#[test]
+fn a_purge_has_room_made() {
+    let t = super::room::scheduled(256 << 20, "every=1h keep=all", 40);
+    let scheduled = t.fs.snapshots().len();
+    let file = t.create(ROOT, "key");
+    let (block, len) = (4096, 140 << 20);
+    for at in (0..len).step_by(1 << 20) {
+        t.write(file, at, &secret(1 << 20));
+    }
+    t.fs.commit().unwrap();
+    // Many places, and all that is free between them is of use.
+    for at in (0..len).step_by(5 * block) {
+        t.fs.fallocate(&USER, file.0, file.1, at, 4 * block as u64, AllocateMode::PunchHole).unwrap();
+    }
+    t.fs.release(file.0, file.1);
+    t.snapshot("s");
+    remove(&t, ROOT, "key");
+    (0..4).for_each(|_| t.fs.commit().unwrap());
+    // As much as fits while nothing goes.
+    let file = t.create(ROOT, "filler");
+    let mut at = 0;
+    for len in [1 << 20, 1 << 16] {
+        while t.fs.write(file.0, file.1, at, &vec![at as u8 | 1; len], false).is_ok() {
+            at += len as u64;
+        }
+        t.fs.commit().unwrap();
+    }
+    t.fs.release(file.0, file.1);
+    assert_eq!(t.fs.snapshots().len(), scheduled + 1);
+    purged(&t, "key", &["s"], false);
+    assert!(t.fs.snapshots().len() <= scheduled, "room was made");
+    is_gone(read(&t, "s", "key"));
+}
