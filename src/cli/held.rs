@@ -117,7 +117,7 @@ pub(super) fn told_kept_clone(fs: &Fs, name: &[u8], e: &Error) -> Failure {
     held.unwrap_or_else(|| told_clone(name, e))
 }
 
-/// What keeps a snapshot from being deleted, if it is a hold or a copy that is made of it.
+/// What keeps a snapshot from being deleted, if it is a hold, a copy that is made of it, or a purge.
 fn refused(volume: &Volume, name: &[u8], view: ViewId) -> Option<Failure> {
     let name = names::shown_bytes(name);
     let tags: Vec<String> = volume.holds_of(view).into_iter().map(|hold| hold.tag).collect();
@@ -125,6 +125,11 @@ fn refused(volume: &Volume, name: &[u8], view: ViewId) -> Option<Failure> {
         let way = format!("'snapfs release MNT {name} --tag {first}' lets it go");
         let what = format!("{name}: it is held ({}); {way}", tags.join(", "));
         return Some(Failure::new(Code::Busy, what));
+    }
+    if volume.is_needed_to_purge(view) {
+        let what =
+            "a purge that has some left to do finds what others share from it, and it goes when that is done";
+        return Some(Failure::new(Code::Busy, format!("{name}: {what}")));
     }
     let copy = volume.hydrations_of(view).into_iter().find(|copy| copy.holds())?;
     let to = names::shown_bytes(&copy.path);

@@ -56,7 +56,7 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
     let path = fs.path_in_line(&asked).map_err(|e| told(store, &e))?;
     let snapshots = chosen(fs, dir, &request.snapshots)?;
     for info in snapshots.iter().filter_map(|id| fs.volume().snapshot_info(*id)) {
-        let Some(why) = fs.keeps_from_deletion(&info) else { continue };
+        let Some(why) = fs.keeps_from_purge(&info) else { continue };
         let name = names::shown_bytes(&info.name);
         let what = format!("the snapshot {name} is {why}: nothing of it is purged until that ends");
         return Err(Failure::new(Code::Busy, what));
@@ -70,6 +70,21 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
         Error::NotSupported => {
             let what = "it is no file, symbolic link or directory in one of these snapshots";
             Failure::new(Code::Invalid, format!("{wanted}: {what}"))
+        }
+        Error::Stale => {
+            let what = "one of these snapshots had to go to make room: look which there are, and try again";
+            Failure::new(Code::Busy, format!("{wanted}: {what}"))
+        }
+        Error::Busy if is_left(fs).as_deref().is_some_and(|path| path != shown) => {
+            let other = is_left(fs).unwrap_or_default();
+            let what = "has some left to do, which comes first: somebody holds a snapshot that has the content, or has come to \
+                        share it";
+            Failure::new(Code::Busy, format!("{wanted}: the purge of {other} {what}"))
+        }
+        Error::Busy if is_left(fs).is_some() => {
+            let what = "a part is purged; somebody has come to share the rest, or holds a snapshot that has it: it goes on by \
+                        itself when that ends";
+            Failure::new(Code::Busy, format!("{wanted}: {what}"))
         }
         Error::Busy => {
             let what = "somebody has come to share the content, or holds a snapshot that has it: try again";
@@ -107,6 +122,11 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
             Ok(object)
         }
     }
+}
+
+/// The path of a purge that has some left to do.
+fn is_left(fs: &Fs) -> Option<String> {
+    Some(names::shown_bytes(&fs.volume().purge_rest()?.path))
 }
 
 fn told_plan(fs: &Fs, plan: &PurgePlan) -> Value {

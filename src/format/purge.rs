@@ -196,6 +196,12 @@ impl LeafRecord {
 }
 
 impl PurgeRest {
+    /// All of the other is done when this is.
+    pub fn covers(&self, other: &PurgeRest) -> bool {
+        let has = |view| self.views.contains(view);
+        self.path == other.path && self.all >= other.all && other.views.iter().all(has)
+    }
+
     /// To its items.
     pub fn items(&self) -> Vec<(Key, Vec<u8>)> {
         let raw = RawRest {

@@ -52,6 +52,11 @@ impl Fs {
         self.past.keeps_from_deletion(snapshot)
     }
 
+    /// Why nothing may be purged from a snapshot now, in the same way.
+    pub fn keeps_from_purge(&self, snapshot: &SnapshotInfo) -> Option<&'static str> {
+        self.past.keeps_from_purge(snapshot)
+    }
+
     /// The snapshots of a line's own to delete so that so many bytes come back, at the least loss.
     pub fn plan_room(&self, planner: &Planner<'_>, line: LineId, wanted: u64) -> Result<RoomPlan> {
         let all = self.dispensable(planner, line)?;

@@ -416,7 +416,7 @@ impl Volume {
         if line == LineId::MAIN || turn.lines.get(line).is_none() {
             return Err(VolumeError::NoSuchView);
         }
-        turn.check_none_held(line)?;
+        self.check_line_may_go(&turn, line)?;
         let bases = bases(&turn)?;
         let state = turn.alone();
         state.drop_line(line);

@@ -191,6 +191,7 @@ impl<'a> CommitSession<'a> {
         let mut purge = PurgeTurn::taken_from(&self.volume.purging);
         // Whoever holds one from here on holds what it is then.
         purge.refuse_if(|view| s.check_not_held(view).is_err());
+        purge.refuse_beside(self.committer.purge_rest.as_ref());
         if let Some(order) = &purge.order {
             // Whoever has shared some of it until now is seen by this commit.
             self.volume.shared.places.may_not_be_shared(&order.places);
@@ -346,6 +347,7 @@ impl<'a> CommitSession<'a> {
             }
             committer.wiping = frozen.purge.wiping.unwrap_or(committer.wiping);
             frozen.purge.enter_rest(&mut committer.purge_rest, &mut meta)?;
+            volume.purging.need_for(committer.purge_rest.as_ref());
             // The snapshots that they are of are held until the commit is written.
             for copy in &mut frozen.copies {
                 moved.extend(copy.enter(&mut committer.remap, &committer.extra_refs));

@@ -32,14 +32,14 @@ impl Volume {
     /// Fails if a snapshot of a line would not be deleted now.
     pub fn check_deletable(&self, line: LineId, id: ViewId) -> Result<()> {
         let state = self.state.read();
-        state.of_line(line, id).and_then(|()| state.check_not_held(id))
+        state.of_line(line, id).and_then(|()| self.check_may_go(&state, id))
     }
 
     /// Deletes these snapshots of a line, each as [`Volume::delete_snapshot`] does, or says of it why it stays.
     pub fn delete_snapshots(&self, line: LineId, all: &[ViewId]) -> Result<Vec<Result<()>>> {
         self.check_writable()?;
         let mut turn = self.turn();
-        let allowed = |id: &ViewId| turn.of_line(line, *id).and_then(|()| turn.check_not_held(*id));
+        let allowed = |id: &ViewId| turn.of_line(line, *id).and_then(|()| self.check_may_go(&turn, *id));
         let told: Vec<Result<()>> = all.iter().map(allowed).collect();
         let go: BTreeSet<ViewId> =
             all.iter().zip(&told).filter(|(_, told)| told.is_ok()).map(|(id, _)| *id).collect();

@@ -10,6 +10,7 @@ use crate::format::hold::{HOLDS_MAX, HoldRecord};
 use crate::format::log::Effect;
 use crate::format::provenance::Provenance;
 use crate::format::superblock::Superblock;
+use crate::format::trash::Trashed;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{LineId, ViewId};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -130,6 +131,28 @@ impl Volume {
     /// True if a snapshot cannot be deleted for now: it has a hold, or a copy of it is not whole yet.
     pub fn is_held(&self, view: ViewId) -> bool {
         self.state.read().check_not_held(view).is_err()
+    }
+
+    /// True if what is left of a purge is found from this snapshot: it stays until that is done.
+    pub fn is_needed_to_purge(&self, view: ViewId) -> bool {
+        self.purging.needs(view)
+    }
+
+    /// Fails if a snapshot is to stay: it is held, or what is left of a purge is found from it.
+    pub(super) fn check_may_go(&self, state: &VolumeState, view: ViewId) -> Result<()> {
+        state.check_not_held(view)?;
+        if self.purging.needs(view) { Err(VolumeError::Held) } else { Ok(()) }
+    }
+
+    /// The same of all snapshots that a line takes along, those in the trash too.
+    pub(super) fn check_line_may_go(&self, state: &VolumeState, line: LineId) -> Result<()> {
+        state.check_none_held(line)?;
+        let in_trash = state.trash.all().filter_map(|trash| match trash.what {
+            Trashed::Snapshot(view, of) if of == line => Some(view),
+            _ => None,
+        });
+        let mut all = state.lines.own(line).into_iter().chain(in_trash);
+        if all.any(|view| self.purging.needs(view)) { Err(VolumeError::Held) } else { Ok(()) }
     }
 
     /// True if something is over at an age of the store.

@@ -286,6 +286,8 @@ impl Volume {
         let room = superblock.allocated.saturating_add(shared.store().device().available());
         let least = RESERVE_BYTES_MIN * superblock.metadata_copies as u64;
         let reserve_bytes = (room.min(superblock.size) / 32).clamp(least, RESERVE_BYTES_MAX);
+        let purging = Purging::default();
+        purging.need_for(loaded.purge_rest.as_ref());
         let (uuid, origin, incompat) = (superblock.identity, superblock.uuid, superblock.incompat);
         let log = Log::new(superblock.log_bytes, superblock.log_start, superblock.log_generation + 1);
         let committer = Committer {
@@ -306,7 +308,7 @@ impl Volume {
             committer: Mutex::new(committer),
             log,
             found: Mutex::default(),
-            purging: Purging::default(),
+            purging,
             copies: Mutex::default(),
             poisoned: Mutex::new(None),
             closed: AtomicBool::new(false),

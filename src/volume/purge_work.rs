@@ -86,6 +86,11 @@ impl Volume {
         NewLeaf::without(self.shared.store(), place, contents)
     }
 
+    /// What an order of so many takes, in bytes.
+    pub fn purge_bytes(&self, places: &[(u64, u64)], leaves: usize) -> u64 {
+        purge_nodes(places.len() as u64, leaves as u64) * self.state.read().copies.node_bytes()
+    }
+
     /// Has the next commit hold what is ordered, and say that what no tree leads to is to be written over. [`Self::ordered`]
     /// tells what came of it; if that commit fails, [`Self::cancel_purge`] is to follow.
     ///

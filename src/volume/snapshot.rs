@@ -441,12 +441,13 @@ impl Volume {
     }
 
     /// Deletes a snapshot: the name is gone at once, the space comes back in the background after the next commit, and not
-    /// before the last reader is gone. Only through its own line. `Held` while it has a hold, or is copied to another store.
+    /// before the last reader is gone. Only through its own line. `Held` while it has a hold, is copied to another store, or
+    /// what is left of a purge is found from it.
     pub fn delete_snapshot(&self, line: LineId, id: ViewId) -> Result<()> {
         self.check_writable()?;
         let mut turn = self.turn();
         turn.of_line(line, id)?;
-        turn.check_not_held(id)?;
+        self.check_may_go(&turn, id)?;
         self.reserve_records(&turn, RECORDS_OF_A_POINT, ReserveFor::Delete)?;
         turn.alone().delete(id);
         self.tell(turn, &Effect::Delete(id));

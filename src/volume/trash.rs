@@ -349,8 +349,13 @@ impl Volume {
         let mut turn = self.turn();
         let trash = turn.trash.get(number).cloned().ok_or(VolumeError::NoSuchView)?;
         let (mut names, mut bases, mut records) = (Vec::new(), Vec::new(), RECORDS_OF_A_POINT);
+        if let Trashed::Snapshot(view, _) = trash.what
+            && self.purging.needs(view)
+        {
+            return Err(VolumeError::Held);
+        }
         if let Some(line) = trash.line() {
-            turn.check_none_held(line)?;
+            self.check_line_may_go(&turn, line)?;
             bases = turn.bases_after_end(line);
             let own = turn.lines.own(line);
             records = RECORDS_OF_A_LINE + own.len() + bases.len();

@@ -9,10 +9,14 @@ use crate::format::ViewId;
 use crate::format::purge::PurgeRest;
 use crate::ops::{Error, NodeId, Result};
 use crate::volume::purge::{Ordered, PurgeOrder};
-use crate::volume::{NothingMoves, WipedBytes};
+use crate::volume::{NothingMoves, VolumeError, WipedBytes};
+use std::cell::Cell;
+use std::collections::BTreeSet;
 
 /// So many leaves are rewritten by one commit.
 const LEAVES_AT_ONCE: usize = if cfg!(test) { 4 } else { 1024 };
+/// Room is made so often at most.
+const ROUNDS_MAX: usize = 4;
 /// Commits that are made for work in the background to end, at most.
 const COMMITS_MAX: usize = 10_000;
 /// Commits after which what was freed before them is free, unless it is read.
@@ -40,13 +44,44 @@ pub enum PurgeEnd {
 }
 
 impl Past {
-    /// Purges a path. `NotFound`: it is in none of the snapshots. `NotSupported`: it is no file, link or directory in one. `Busy`: one of the
-    /// snapshots is held, or what was found has changed since. On an error before the first commit nothing was done; after it
-    /// the purge goes on when the store is opened again.
+    /// Purges a path. What another purge has left to do is done before. `NotFound`: it is in none of the snapshots. `NotSupported`: it is no
+    /// file, link or directory in one. `Busy`: one of the snapshots is held, or what was found has changed since, or that is so of what the other
+    /// has left. On an error before the first commit nothing was done; after it the purge goes on in the background, or when the store is opened again.
     pub fn purge(&self, asked: &PurgeAsked) -> Result<PurgeEnd> {
+        let volume = &self.commits.heads.volume;
+        let _one = self.purging.lock();
+        let needed = Cell::new(0);
+        if asked.dry_run {
+            return self.purge_now(asked, &needed);
+        }
+        let those_there = || -> Vec<ViewId> {
+            let trashed: BTreeSet<ViewId> = volume.trashed_snapshots().iter().map(|info| info.id).collect();
+            let is_there = |view: &ViewId| volume.snapshot_info(*view).is_some() || trashed.contains(view);
+            asked.snapshots.iter().copied().filter(is_there).collect()
+        };
+        let chosen = those_there();
+        for _ in 0..ROUNDS_MAX {
+            match self.commits.once_with_space(|| self.purge_now(asked, &needed)) {
+                Err(Error::NoSpace) if self.can_make_room(needed.get()) && self.make_room(needed.get()) => {}
+                done => return done,
+            }
+            // What others share with one that went to make room is not found from the rest.
+            if those_there() != chosen {
+                return Err(Error::Stale);
+            }
+        }
+        Err(Error::NoSpace)
+    }
+
+    /// The same, with the room that there is; `needed` tells how much was missed, in bytes.
+    fn purge_now(&self, asked: &PurgeAsked, needed: &Cell<u64>) -> Result<PurgeEnd> {
         let heads = &self.commits.heads;
         let volume = &heads.volume;
-        let _one = self.purging.lock();
+        let request = PurgeRest { path: asked.path.clone(), views: asked.snapshots.clone(), all: asked.all };
+        let is_left = volume.purge_rest();
+        if !asked.dry_run && is_left.is_some_and(|rest| !request.covers(&rest)) {
+            self.carry_out_rest(&mut |_| true)?;
+        }
         self.refuse_held(&asked.snapshots)?;
         let held = self.one_at_a_time();
         let nothing_moves = volume.hold_content();
@@ -67,12 +102,15 @@ impl Past {
             // What was purged before may be held still, or left where no tree leads to.
             drop((nothing_moves, held));
             volume.write_over_purged()?;
+            if volume.purge_rest().is_some_and(|rest| request.covers(&rest)) {
+                volume.end_purge_rest();
+            }
             self.commits.commit()?;
             let wiped = self.wipe(&mut |_| true)?;
             return Ok(PurgeEnd::Purged(plan, wiped));
         }
-        let rest = PurgeRest { path: asked.path.clone(), views: asked.snapshots.clone(), all: asked.all };
-        self.carry_out(&plan, &rest, (nothing_moves, held), &mut |_| true)?;
+        needed.set(volume.purge_bytes(&plan.places.ranges(), plan.leaf_count().min(1)));
+        self.carry_out(&plan, &request, (nothing_moves, held), &mut |_| true)?;
         let wiped = self.wipe(&mut |_| true)?;
         Ok(PurgeEnd::Purged(plan, wiped))
     }
@@ -88,9 +126,6 @@ impl Past {
         let heads = &self.commits.heads;
         self.refuse_held(&plan.edited.iter().copied().collect::<Vec<_>>())?;
         self.hold_all(&nothing_moves, plan, rest)?;
-        // Before the first change of a mount one may have been made since.
-        heads.main().tripwire.let_go();
-        self.drop_pages(plan);
         // Nobody reads it, shares it or moves it any more: whoever waits need not wait for zeros.
         drop((nothing_moves, held));
         heads.volume.write_over_purged_while(go_on)?;
@@ -144,7 +179,7 @@ impl Past {
     fn refuse_held(&self, snapshots: &[ViewId]) -> Result<()> {
         let volume = &self.commits.heads.volume;
         let infos = snapshots.iter().filter_map(|id| volume.snapshot_info(*id));
-        match infos.into_iter().any(|info| self.keeps_from_deletion(&info).is_some()) {
+        match infos.into_iter().any(|info| self.keeps_from_purge(&info).is_some()) {
             true => Err(Error::Busy),
             false => Ok(()),
         }
@@ -169,31 +204,51 @@ impl Past {
         let (volume, secs) = (&heads.volume, heads.clock.now().secs);
         let (places, known) = (plan.places.ranges(), plan.known.clone());
         let edited: Vec<ViewId> = plan.edited.iter().copied().collect();
-        let mut order = PurgeOrder { places, known, edited, secs, ..PurgeOrder::default() };
-        let places = plan.leaves_in_order();
-        let mut batches = places.chunks(LEAVES_AT_ONCE).peekable();
+        let all = plan.leaves_in_order();
+        let (mut begin, mut at_once) = (0, LEAVES_AT_ONCE);
         loop {
-            for place in batches.next().unwrap_or_default() {
+            let end = all.len().min(begin + at_once);
+            // Whoever holds one of the snapshots meanwhile keeps what is left of it.
+            let (asked, has_more) = (Some(rest.clone()), end < all.len());
+            let mut order =
+                PurgeOrder { edited: edited.clone(), secs, asked, has_more, ..PurgeOrder::default() };
+            if begin == 0 {
+                (order.places, order.known) = (places.clone(), known.clone());
+            }
+            for place in &all[begin..end] {
                 order.leaves.extend(volume.leaf_without(place, &plan.inline)?);
             }
-            order.rest = batches.peek().map(|_| rest.clone());
-            volume.order_purge(nothing_moves, std::mem::take(&mut order))?;
+            match volume.order_purge(nothing_moves, order) {
+                Err(VolumeError::NoSpace) if end > begin + 1 => {
+                    at_once = (end - begin) / 2;
+                    continue;
+                }
+                done => done?,
+            }
             // What was planned is void with what holds it in place.
             self.commits.commit().inspect_err(|_| volume.cancel_purge())?;
             if volume.ordered() != Some(Ordered::Held) {
                 return Err(Error::Busy);
             }
-            if batches.peek().is_none() {
+            // Whatever becomes of the others. What they have may have been read once more until now.
+            if begin == 0 || !has_more {
+                self.let_go_of(plan);
+            }
+            if !has_more {
                 return Ok(());
             }
+            begin = end;
             volume.write_over_purged()?;
             self.commits.commit()?;
+            self.refuse_held(&edited)?;
         }
     }
 
-    /// The kernel may have pages of it.
-    fn drop_pages(&self, plan: &PurgePlan) {
+    /// The kernel may have pages of it, and the trip wire a point.
+    fn let_go_of(&self, plan: &PurgePlan) {
         let heads = &self.commits.heads;
+        // Before the first change of a mount one may have been made since.
+        heads.main().tripwire.let_go();
         let kernel = heads.kernel();
         for (slot, ino) in &plan.in_snapshots {
             for node in NodeId::of_snapshot(*slot, ino.0) {

@@ -43,6 +43,12 @@ impl Past {
 
     /// Why nobody may delete a snapshot now, in the same way.
     pub fn keeps_from_deletion(&self, s: &SnapshotInfo) -> Option<&'static str> {
+        let is_needed = || self.commits.heads.volume.is_needed_to_purge(s.id);
+        self.keeps_from_purge(s).or_else(|| is_needed().then_some("needed until the rest of a purge is done"))
+    }
+
+    /// Why nothing may be purged from a snapshot now, in the same way.
+    pub fn keeps_from_purge(&self, s: &SnapshotInfo) -> Option<&'static str> {
         let volume = &self.commits.heads.volume;
         if volume.hydrations_of(s.id).iter().any(|copy| copy.holds()) {
             return Some("being copied to another store");

@@ -52,7 +52,8 @@ fn purge(t: &T, path: &str, names: &[&str], all: bool) -> Result<PurgeEnd> {
 
 fn purged(t: &T, path: &str, names: &[&str], all: bool) {
     let end = purge(t, path, names, all);
-    assert!(matches!(end, Ok(PurgeEnd::Purged(..))), "{path}");
+    let told = end.as_ref().err();
+    assert!(matches!(end, Ok(PurgeEnd::Purged(..))), "{path}: {told:?}");
     t.prove();
 }
 
@@ -340,13 +341,18 @@ fn what_is_left_of_a_purge_waits_for_a_hold() {
 
 /// The purge of `keys` is cut off where some is left that is planned anew.
 fn cut_with_rest(t: T, sim: &Arc<Sim>) -> T {
+    cut_with_rest_of(t, sim, false)
+}
+
+/// The same; with what others have of it.
+fn cut_with_rest_of(t: T, sim: &Arc<Sim>, all: bool) -> T {
     let image = sim.clone_image();
     drop(t);
     for at in (30..).step_by(5) {
         let sim = Arc::new(image.clone_image());
         let t = T::on(opened(sim.clone()), FsOptions::default());
         sim.set_crash_at(sim.changes() + at);
-        assert!(purge(&t, "keys", &["s"], false).is_err(), "it was never cut off");
+        assert!(purge(&t, "keys", &["s"], all).is_err(), "it was never cut off");
         drop(t);
         let cut = Arc::new(sim.crash(crate::device::CrashPolicy::Random(at)));
         let t = T::on(opened(cut), FsOptions::default());
@@ -774,4 +780,182 @@ fn a_clone_in_the_trash_is_in_nobodys_way() {
     remove(&t, back, "key");
     (0..3).for_each(|_| t.fs.commit().unwrap());
     t.prove();
+}
+
+/// A kernel that notes what it is told to drop, and does something then.
+struct Dropping {
+    told: parking_lot::Mutex<std::collections::BTreeSet<NodeId>>,
+    does: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Dropping {
+    fn of(t: &T, does: impl Fn() + Send + Sync + 'static) -> Arc<Dropping> {
+        let kernel = Arc::new(Dropping { told: Default::default(), does: Box::new(does) });
+        t.fs.set_kernel(kernel.clone());
+        kernel
+    }
+}
+
+impl Kernel for Dropping {
+    fn write_back(&self, _nodes: &[(NodeId, u64)]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn invalidate_node(&self, _node: NodeId) {}
+    fn invalidate_now(&self, node: NodeId) -> bool {
+        self.told.lock().insert(node);
+        (self.does)();
+        true
+    }
+    fn invalidate_entry(&self, _parent: NodeId, _name: &[u8]) {}
+}
+
+/// A store with the secret in more leaves than one commit takes, in the snapshot `s` alone, and in a file that only the snapshot
+/// `other` has.
+fn with_keys() -> (Arc<Sim>, T, Vec<String>) {
+    let (sim, t) = store();
+    let dir = t.mkdir(ROOT, "keys").unwrap();
+    let names = put_keys(&t, dir, &secret(2000));
+    t.snapshot("s");
+    names.iter().for_each(|name| remove(&t, dir, name));
+    t.put(ROOT, "small", SECRET);
+    t.snapshot("other");
+    remove(&t, ROOT, "small");
+    t.fs.commit().unwrap();
+    (sim, t, names)
+}
+
+/// What a purge that was cut off has left to do is done before another begins, which would not leave it noted.
+#[test]
+fn another_purge_does_what_is_left_of_one_first() {
+    let (sim, t, names) = with_keys();
+    let t = cut_with_rest(t, &sim);
+    let view = views(&t, &["s"])[0];
+    let rest = t.fs.volume().purge_rest();
+    t.fs.hold_snapshot(ROOT, view, &HoldTerms { tag: "t", after: None }, &Reason::User.into()).unwrap();
+    assert!(matches!(purge(&t, "small", &["other"], false), Err(Error::Busy)));
+    assert_eq!((read(&t, "other", "small").unwrap(), t.fs.volume().purge_rest()), (SECRET.to_vec(), rest));
+    t.fs.release_snapshot(ROOT, view, "t").unwrap();
+    purged(&t, "small", &["other"], false);
+    names.iter().for_each(|name| is_gone(read(&t, "s", &format!("keys/{name}"))));
+    is_gone(read(&t, "other", "small"));
+    assert!(!t.fs.volume().has_purged_left());
+    // To ask for the same once more, or for more, is to go on with it.
+    let (sim, t, names) = with_keys();
+    let t = cut_with_rest(t, &sim);
+    purged(&t, "keys", &["s", "other"], true);
+    names.iter().for_each(|name| is_gone(read(&t, "s", &format!("keys/{name}"))));
+    assert!(!t.fs.volume().has_purged_left());
+}
+
+/// Whoever holds a snapshot while it is purged keeps what is left of it, and the kernel has dropped what is gone.
+#[test]
+fn a_hold_amid_a_purge_keeps_the_rest() {
+    let (_, t, names) = with_keys();
+    let (volume, view) = (t.fs.volume().clone(), views(&t, &["s"])[0]);
+    let kernel = Dropping::of(&t, move || {
+        let age = volume.age();
+        let by = Reason::User.into();
+        let hold = crate::volume::NewHold { tag: "t", since_secs: 0, age, after: None, by: &by };
+        let _ = volume.hold_snapshot(LineId::MAIN, view, &hold);
+    });
+    assert!(matches!(purge(&t, "keys", &["s"], false), Err(Error::Busy)));
+    assert!(t.fs.volume().is_held(view) && t.fs.volume().purge_rest().is_some());
+    assert!(kernel.told.lock().len() >= names.len());
+    let left = names.iter().filter(|name| read(&t, "s", &format!("keys/{name}")).is_ok()).count();
+    assert!(0 < left && left < names.len(), "{left}");
+    t.prove();
+    t.fs.set_kernel(Arc::new(Dropping { told: Default::default(), does: Box::new(|| ()) }));
+    assert!(matches!(t.fs.go_on_purging(&mut |_| true), Err(Error::Busy)));
+    t.fs.release_snapshot(ROOT, view, "t").unwrap();
+    t.fs.go_on_purging(&mut |_| true).unwrap();
+    names.iter().for_each(|name| is_gone(read(&t, "s", &format!("keys/{name}"))));
+    assert!(!t.fs.volume().has_purged_left());
+    t.prove();
+}
+
+/// The kernel drops what is gone also where the purge fails later.
+#[test]
+fn the_kernel_drops_what_is_gone_of_a_purge_that_fails() {
+    let (sim, t, names) = with_keys();
+    let image = sim.clone_image();
+    drop(t);
+    let mut failed = 0;
+    for at in (30..).step_by(15) {
+        let sim = Arc::new(image.clone_image());
+        let t = T::on(opened(sim.clone()), FsOptions::default());
+        let kernel = Dropping::of(&t, || ());
+        sim.set_crash_at(sim.changes() + at);
+        let is_done = purge(&t, "keys", &["s"], false).is_ok();
+        let is_told = kernel.told.lock().len() >= names.len();
+        failed += u32::from(!is_done && is_told && t.fs.volume().purge_rest().is_some());
+        if is_done {
+            break;
+        }
+    }
+    assert!(failed > 0);
+}
+
+/// What others share is found from the chosen snapshots: these stay until all of it is gone.
+#[test]
+fn the_chosen_snapshots_stay_until_all_that_others_share_is_gone() {
+    let (sim, t) = store();
+    let dir = t.mkdir(ROOT, "keys").unwrap();
+    let names = put_keys(&t, dir, &secret(2000));
+    t.snapshot("s");
+    for name in &names {
+        let node = t.find(dir, name).unwrap();
+        t.fs.setxattr(&USER, node, b"user.a", b"1", XattrMode::Set).unwrap();
+    }
+    t.snapshot("two");
+    names.iter().for_each(|name| remove(&t, dir, name));
+    t.fs.commit().unwrap();
+    let t = cut_with_rest_of(t, &sim, true);
+    let info = t.fs.volume().find_snapshot(LineId::MAIN, b"s").unwrap();
+    assert_eq!(t.fs.rmdir(&USER, SNAPDIR, b"s"), Err(Error::Busy));
+    assert!(t.fs.keeps_from_deletion(&info).is_some_and(|why| why.contains("purge")));
+    // In the trash it is found as well, and stays there.
+    t.fs.setxattr(&SUPER, ROOT, b"user.snapfs.trash", b"1h", XattrMode::Set).unwrap();
+    t.fs.rmdir(&SUPER, SNAPDIR, b"s").unwrap();
+    let trash = t.fs.trash_of(ROOT).unwrap().remove(0);
+    assert_eq!(t.fs.empty_trash(trash.number), Err(Error::Busy));
+    t.fs.go_on_purging(&mut |_| true).unwrap();
+    names.iter().for_each(|name| is_gone(read(&t, "two", &format!("keys/{name}"))));
+    assert!(!t.fs.volume().has_purged_left());
+    t.fs.empty_trash(trash.number).unwrap();
+    t.prove();
+}
+
+/// A purge that there is no room for has it made, as whoever writes.
+#[test]
+fn a_purge_has_room_made() {
+    let t = super::room::scheduled(256 << 20, "every=1h keep=all", 40);
+    let scheduled = t.fs.snapshots().len();
+    let file = t.create(ROOT, "key");
+    let (block, len) = (4096, 140 << 20);
+    for at in (0..len).step_by(1 << 20) {
+        t.write(file, at, &secret(1 << 20));
+    }
+    t.fs.commit().unwrap();
+    // Many places, and all that is free between them is of use.
+    for at in (0..len).step_by(5 * block) {
+        t.fs.fallocate(&USER, file.0, file.1, at, 4 * block as u64, AllocateMode::PunchHole).unwrap();
+    }
+    t.fs.release(file.0, file.1);
+    t.snapshot("s");
+    remove(&t, ROOT, "key");
+    (0..4).for_each(|_| t.fs.commit().unwrap());
+    // As much as fits while nothing goes.
+    let file = t.create(ROOT, "filler");
+    let mut at = 0;
+    for len in [1 << 20, 1 << 16] {
+        while t.fs.write(file.0, file.1, at, &vec![at as u8 | 1; len], false).is_ok() {
+            at += len as u64;
+        }
+        t.fs.commit().unwrap();
+    }
+    t.fs.release(file.0, file.1);
+    assert_eq!(t.fs.snapshots().len(), scheduled + 1);
+    purged(&t, "key", &["s"], false);
+    assert!(t.fs.snapshots().len() <= scheduled, "room was made");
+    is_gone(read(&t, "s", "key"));
 }

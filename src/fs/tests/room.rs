@@ -30,7 +30,7 @@ pub(super) fn patiently<R>(t: &T, bytes: u64, request: impl Fn() -> Result<R>) -
 }
 
 /// A store of which automatic snapshots hold so many pieces, one a piece, and the live tree one more.
-fn scheduled(store: u64, rules: &str, pieces: u64) -> T {
+pub(super) fn scheduled(store: u64, rules: &str, pieces: u64) -> T {
     let t = T::with(store, FsOptions::default());
     t.fs.set_schedules(MAIN, vec![parse_rules("default", rules).unwrap()]).unwrap();
     let file = t.create(ROOT, "data");

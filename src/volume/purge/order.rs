@@ -19,15 +19,23 @@ pub struct PurgeOrder {
     pub edited: Vec<ViewId>,
     /// When, in seconds.
     pub secs: i64,
-    /// What was asked for, if more orders are to follow: it is planned anew if they do not.
-    pub rest: Option<PurgeRest>,
+    /// What was asked for.
+    pub asked: Option<PurgeRest>,
+    /// More orders are to follow for it: it is planned anew if they do not.
+    pub has_more: bool,
 }
 
 impl PurgeOrder {
     /// Leaves, and what takes as much room in the meta tree: four pieces of what is to be planned anew.
     pub(in crate::volume) fn leaf_count(&self) -> u64 {
-        let pieces = self.rest.as_ref().map_or(0, |rest| rest.items().len() as u64);
+        let rest = self.asked.as_ref().filter(|_| self.has_more);
+        let pieces = rest.map_or(0, |rest| rest.items().len() as u64);
         self.leaves.len() as u64 + pieces.div_ceil(4)
+    }
+
+    /// What is left to do of a purge is this one's, and is done with it.
+    pub(super) fn takes_over(&self, rest: &PurgeRest) -> bool {
+        self.asked.as_ref().is_some_and(|asked| asked.covers(rest))
     }
 }
 
@@ -62,6 +70,8 @@ pub struct Purging {
     pub(in crate::volume) wiping: Mutex<()>,
     /// A leaf lock.
     pub(in crate::volume) waiting: Mutex<WaitingPurge>,
+    /// What is left to do of a purge is found from these snapshots. A leaf lock.
+    needed: Mutex<Vec<ViewId>>,
 }
 
 /// What waits for a commit.
@@ -88,6 +98,18 @@ pub(in crate::volume) struct WaitingPurge {
 }
 
 impl Purging {
+    /// This is left to do of a purge. What sharers lose is known from the chosen snapshots alone: these stay until it is done. Content that
+    /// nobody else has goes with them.
+    pub(in crate::volume) fn need_for(&self, rest: Option<&PurgeRest>) {
+        let views = rest.filter(|rest| rest.all).map(|rest| rest.views.clone());
+        *self.needed.lock() = views.unwrap_or_default();
+    }
+
+    /// True if what is left of a purge is found from this snapshot, among others.
+    pub(in crate::volume) fn needs(&self, view: ViewId) -> bool {
+        self.needed.lock().contains(&view)
+    }
+
     /// True if a commit has something to do for a purge.
     pub(in crate::volume) fn waits(&self) -> bool {
         let waiting = self.waiting.lock();

@@ -5,6 +5,7 @@ use super::{Ordered, PurgeOrder};
 use crate::device::Sim;
 use crate::format::age::AgeRecord;
 use crate::format::provenance::Provenance;
+use crate::format::purge::PurgeRest;
 use crate::format::{BlockAddr, Extent, Key, Kind, LineId};
 use crate::volume::{Need, NewHold, NothingMoves, PlaceSet, ReserveFor, Result, Volume, VolumeError};
 use std::sync::Arc;
@@ -52,6 +53,33 @@ fn an_order_that_is_out_of_date_does_nothing() {
     assert_eq!(volume.ordered(), Some(Ordered::Changed));
     nothing_was_done(&volume);
     share_once(&volume, &extent).unwrap();
+}
+
+/// What a purge has left to do stays noted until it is done itself, whatever else is ordered.
+#[test]
+fn what_is_left_of_a_purge_is_its_own() {
+    let volume = open(Arc::new(made()));
+    let held = volume.hold_content();
+    let asked =
+        |path: &[u8], all| PurgeRest { path: path.to_vec(), views: vec![of(&volume, b"s").id()], all };
+    let order = |asked: Option<PurgeRest>, has_more| {
+        let order = PurgeOrder { asked, has_more, secs: 9, ..PurgeOrder::default() };
+        volume.order_purge(&held, order).unwrap();
+        commit(&volume).unwrap();
+        volume.ordered().unwrap()
+    };
+    let (one, two) = (asked(b"one", true), asked(b"two", true));
+    assert_eq!(order(Some(one.clone()), true), Ordered::Held);
+    assert_eq!(order(None, false), Ordered::Held);
+    assert_eq!(order(Some(two.clone()), false), Ordered::Held);
+    assert_eq!(order(Some(asked(b"one", false)), false), Ordered::Held, "what others have was to go, too");
+    assert_eq!(order(Some(two), true), Ordered::Changed);
+    assert_eq!(volume.purge_rest(), Some(one.clone()));
+    let view = of(&volume, b"s").id();
+    assert!(volume.delete_snapshot(LineId::MAIN, view).is_err(), "it is found from there");
+    assert_eq!(order(Some(one), false), Ordered::Held);
+    assert_eq!(volume.purge_rest(), None);
+    volume.delete_snapshot(LineId::MAIN, view).unwrap();
 }
 
 /// The commit that was to carry it out could not begin: the next one does not.

@@ -112,18 +112,28 @@ impl PurgeTurn {
         }
     }
 
+    /// Nothing of the order is done if it would leave something to do beside what another purge has left.
+    pub fn refuse_beside(&mut self, rest: Option<&PurgeRest>) {
+        let Some(rest) = rest else { return };
+        if self.order.as_ref().is_some_and(|order| order.has_more && !order.takes_over(rest)) {
+            (self.order, self.ordered) = (None, Some(Ordered::Changed));
+        }
+    }
+
     /// Snapshots that have lost content by it, and when.
     pub fn edited(&self) -> Option<(&[ViewId], i64)> {
         let order = self.order.as_ref().filter(|_| self.ordered == Some(Ordered::Held))?;
         Some((&order.edited, order.secs))
     }
 
-    /// Notes what is left to do that is planned anew: with an order, what that says.
+    /// Notes what is left to do that is planned anew: what an order leaves of its own purge. What another has left stays.
     pub fn enter_rest(&self, rest: &mut Option<PurgeRest>, meta: &mut Meta<'_, '_>) -> Result<()> {
-        let new = match &self.order {
-            Some(order) if self.ordered == Some(Ordered::Held) => order.rest.clone(),
-            _ if self.rest_is_over => None,
-            _ => return Ok(()),
+        let order = self.order.as_ref().filter(|_| self.ordered == Some(Ordered::Held));
+        let is_its = |order: &&PurgeOrder| rest.as_ref().is_none_or(|rest| order.takes_over(rest));
+        let new = match order.filter(is_its) {
+            Some(order) => order.asked.clone().filter(|_| order.has_more),
+            None if self.rest_is_over => None,
+            None => return Ok(()),
         };
         if new == *rest {
             return Ok(());

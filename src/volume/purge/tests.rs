@@ -155,7 +155,8 @@ pub(super) fn order(volume: &Volume, names: &[&[u8]], inodes: &[u64]) -> Result<
     }
     let places = places.ranges();
     let known = volume.extra_references(&places);
-    volume.order_purge(&nothing_moves, PurgeOrder { places, known, leaves, edited, secs: 77, rest: None })?;
+    let order = PurgeOrder { places, known, leaves, edited, secs: 77, ..PurgeOrder::default() };
+    volume.order_purge(&nothing_moves, order)?;
     commit(volume)?;
     Ok(volume.ordered().unwrap())
 }
