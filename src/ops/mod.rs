@@ -6,7 +6,9 @@
 mod file_type;
 mod node;
 mod request;
+mod wanted;
 
 pub use file_type::FileType;
 pub use node::{Entrance, NodeId, NodeKind, Way};
 pub use request::*;
+pub use wanted::{ROOM_WAIT_MAX, Wanted};
