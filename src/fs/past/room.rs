@@ -148,7 +148,8 @@ impl Past {
         });
         if made {
             room.made.fetch_add(1, SeqCst);
-        } else {
+        } else if Instant::now() < until {
+            // Not for want of time, of which others may have more.
             *room.failed.lock() = (failed + 1, Some(wanted));
         }
         made
