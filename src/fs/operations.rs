@@ -30,11 +30,11 @@ impl Operations for Fs {
         Unhindered(node.map(|node| self.heads.frosts.wait_to_pass(node.tree())), None)
     }
 
-    fn can_make_room(&self, wanted: Wanted) -> bool {
+    fn can_make_room(&self, wanted: RoomFor) -> bool {
         self.past.can_make_room(wanted)
     }
 
-    fn make_room(&self, wanted: Wanted, patience: Duration) -> bool {
+    fn make_room(&self, wanted: RoomFor, patience: Duration) -> bool {
         self.past.make_room(wanted, patience)
     }
 
@@ -131,7 +131,7 @@ impl Operations for Fs {
                 return self.commits.with_space(|| self.past.remove_in_clonedir(parent, name, caller.uid));
             }
             // Done beside, with nothing held: what has no room finds some.
-            Target::Snapdir(_) => self.past.in_room(Wanted::Deletion, || {
+            Target::Snapdir(_) => self.past.in_room(RoomFor::Deletion, || {
                 let held = self.past.one_at_a_time();
                 self.past.remove_in_snapdir(parent, name, caller.uid, &held)
             }),

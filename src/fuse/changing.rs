@@ -5,7 +5,7 @@
 
 use super::answering::Answering;
 use super::aside::Aside;
-use crate::ops::{Error, NodeId, Operations, ROOM_WAIT_MAX, Result, Wanted};
+use crate::ops::{Error, NodeId, Operations, ROOM_WAIT_MAX, Result, RoomFor};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ struct About {
     /// What is changed, or an entry in it: it may be frozen. None: that does not matter.
     node: Option<NodeId>,
     /// What it may need.
-    wanted: Wanted,
+    wanted: RoomFor,
     /// The answer names a node, or tells of its attributes.
     telling: Option<Answering>,
 }
@@ -45,7 +45,7 @@ impl Changing {
     pub(super) fn in_room<T>(
         &self,
         node: NodeId,
-        wanted: Wanted,
+        wanted: RoomFor,
         work: impl Fn(&dyn Operations) -> Result<T> + Send + 'static,
         answer: impl FnOnce(Result<T>) + Send + 'static,
     ) {
@@ -59,14 +59,14 @@ impl Changing {
         work: impl Fn(&dyn Operations) -> Result<T> + Send + 'static,
         answer: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        self.telling_of(node, Wanted::Change(0), work, answer);
+        self.telling_of(node, RoomFor::Change(0), work, answer);
     }
 
     /// The same of what may need this, if the answer names a node, or tells of its attributes.
     pub(super) fn telling_of<T>(
         &self,
         node: NodeId,
-        wanted: Wanted,
+        wanted: RoomFor,
         work: impl Fn(&dyn Operations) -> Result<T> + Send + 'static,
         answer: impl FnOnce(Result<T>) + Send + 'static,
     ) {
@@ -81,7 +81,7 @@ impl Changing {
         work: impl Fn(&dyn Operations) -> Result<T> + Send + 'static,
         answer: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        let about = About { node: None, wanted: Wanted::Record, telling: None };
+        let about = About { node: None, wanted: RoomFor::Record, telling: None };
         self.aside.run_when_thawed(move |ops| wait_for_room(ops, &about, &work, answer));
     }
 
@@ -93,7 +93,7 @@ impl Changing {
         write: impl Fn(&dyn Operations, &[u8]) -> Result<usize> + Send + 'static,
         answer: impl FnOnce(Result<usize>) + Send + 'static,
     ) {
-        let wanted = Wanted::Change(data.len() as u64);
+        let wanted = RoomFor::Change(data.len() as u64);
         if let Some(_unhindered) = self.ops.unhindered(Some(node)) {
             match write(self.ops.as_ref(), data) {
                 Err(Error::NoSpace) if self.ops.can_make_room(wanted) => {}

@@ -6,9 +6,9 @@
 mod file_type;
 mod node;
 mod request;
-mod wanted;
+mod room_for;
 
 pub use file_type::FileType;
 pub use node::{Entrance, NodeId, NodeKind, Way};
 pub use request::*;
-pub use wanted::{ROOM_WAIT_MAX, Wanted};
+pub use room_for::{ROOM_WAIT_MAX, RoomFor};

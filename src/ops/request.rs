@@ -2,7 +2,7 @@
 
 use super::file_type::FileType;
 use super::node::NodeId;
-use super::wanted::Wanted;
+use super::room_for::RoomFor;
 use parking_lot::RwLockReadGuard;
 use std::sync::Arc;
 use std::time::Duration;
@@ -419,12 +419,11 @@ pub trait Operations: Send + Sync {
         Unhindered::default()
     }
     /// True if room may be to be had for a request that was refused for want of it. At no cost.
-    fn can_make_room(&self, _wanted: Wanted) -> bool {
+    fn can_make_room(&self, _wanted: RoomFor) -> bool {
         false
     }
-    /// Makes some, and waits so long for that. True: the request is to be made again. Called where none are answered, with nothing
-    /// held: what [`Operations::unhindered`] gave neither.
-    fn make_room(&self, _wanted: Wanted, _patience: Duration) -> bool {
+    /// Makes some, and waits so long for that. True: it is to be made again. Called where none are answered, with nothing held.
+    fn make_room(&self, _wanted: RoomFor, _patience: Duration) -> bool {
         false
     }
     /// Finds `name` in the directory `parent`. `.` and `..` are answered too, and `.` for everything that is no directory

@@ -1,7 +1,7 @@
 //! What is known of the room that can be made, from one time to the next. It is lost with the mount.
 
 use crate::format::ViewId;
-use crate::ops::Wanted;
+use crate::ops::RoomFor;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub struct MadeRoom {
     /// How often some was made.
     pub made: AtomicU64,
     /// How often none was to be had, and for what, the last time.
-    pub failed: Mutex<(u64, Option<Wanted>)>,
+    pub failed: Mutex<(u64, Option<RoomFor>)>,
     /// What snapshots that may go hold together, as it was counted last.
     pub may_free: AtomicU64,
     /// When it was counted, and of what.

@@ -14,7 +14,7 @@ use super::snapdir::Past;
 use crate::format::line::LineState;
 use crate::format::{Ino, ViewId};
 use crate::fs::heads::Head;
-use crate::ops::{Error, ROOM_WAIT_MAX, Result, Wanted};
+use crate::ops::{Error, ROOM_WAIT_MAX, Result, RoomFor};
 use crate::schedule::{decide, thinning_order};
 use crate::volume::{ReserveFor, SnapshotInfo, Space};
 use std::cmp::Reverse;
@@ -58,7 +58,7 @@ impl Past {
     }
 
     /// False if whoever wants this need not wait: nothing goes by itself, or all of it would not be enough.
-    pub fn can_make_room(&self, wanted: Wanted) -> bool {
+    pub fn can_make_room(&self, wanted: RoomFor) -> bool {
         let (heads, bytes) = (&self.commits.heads, bytes_of(wanted));
         if heads.is_read_only() || bytes > heads.volume.space().total {
             return false;
@@ -98,15 +98,15 @@ impl Past {
     pub fn have_room_ahead(&self, purpose: ReserveFor, lines: &[Arc<Head>]) -> Result<()> {
         self.write_back_ahead(lines)?;
         let wanted = match purpose {
-            ReserveFor::Write => Wanted::Change(0),
-            ReserveFor::Record => Wanted::Record,
-            ReserveFor::Delete => Wanted::Deletion,
+            ReserveFor::Write => RoomFor::Change(0),
+            ReserveFor::Record => RoomFor::Record,
+            ReserveFor::Delete => RoomFor::Deletion,
         };
         self.once_in_room(wanted, || Ok(self.commits.heads.volume.check_room_for_records(purpose)?))
     }
 
     /// Runs a change as [`Self::once_in_room`] does, and has it outlive this process.
-    pub fn in_room<T>(&self, wanted: Wanted, change: impl Fn() -> Result<T>) -> Result<T> {
+    pub fn in_room<T>(&self, wanted: RoomFor, change: impl Fn() -> Result<T>) -> Result<T> {
         let done = self.once_in_room(wanted, change);
         self.commits.outlive()?;
         done
@@ -114,7 +114,7 @@ impl Past {
 
     /// Runs a change that may need this; once more when commits have brought something in, and again when room was made for
     /// it. Called with nothing held.
-    pub fn once_in_room<T>(&self, wanted: Wanted, change: impl Fn() -> Result<T>) -> Result<T> {
+    pub fn once_in_room<T>(&self, wanted: RoomFor, change: impl Fn() -> Result<T>) -> Result<T> {
         let (mut rounds, until) = (ROUNDS_MAX, Instant::now() + ROOM_WAIT_MAX);
         let make_room = || self.make_room(wanted, until.saturating_duration_since(Instant::now()));
         loop {
@@ -127,7 +127,7 @@ impl Past {
 
     /// Lets go of what is needed least, so that somebody who wants this finds room, and waits until it is back, no longer than
     /// this but for commits. False if there is nothing, or not enough. Called with nothing held.
-    pub fn make_room(&self, wanted: Wanted, patience: Duration) -> bool {
+    pub fn make_room(&self, wanted: RoomFor, patience: Duration) -> bool {
         if self.commits.heads.is_read_only() {
             return false;
         }
@@ -156,17 +156,17 @@ impl Past {
     }
 
     /// What is missing of that which this must leave alone. Whatever makes room is tried, how little there may be.
-    fn lacking(&self, wanted: Wanted) -> u64 {
+    fn lacking(&self, wanted: RoomFor) -> u64 {
         let volume = &self.commits.heads.volume;
         match wanted {
-            Wanted::Deletion => 0,
-            Wanted::Record => volume.lacking_for(ReserveFor::Record),
-            Wanted::Change(_) => volume.lacking_for(ReserveFor::Write),
+            RoomFor::Deletion => 0,
+            RoomFor::Record => volume.lacking_for(ReserveFor::Record),
+            RoomFor::Change(_) => volume.lacking_for(ReserveFor::Write),
         }
     }
 
     /// True if there could be enough once all has gone that may, the trash and the point among it.
-    fn could_be_enough(&self, wanted: Wanted) -> Result<bool> {
+    fn could_be_enough(&self, wanted: RoomFor) -> Result<bool> {
         let (volume, space) = (&self.commits.heads.volume, self.commits.heads.volume.space());
         let point = self.commits.heads.main().tripwire.newest().map(|point| point.view.id());
         let all: Vec<ViewId> = ids(&self.may_go()).into_iter().chain(point).collect();
@@ -174,14 +174,14 @@ impl Past {
         let gain = together.saturating_add(volume.comes_back_bytes());
         let is_worth_it = bytes_of(wanted) > 0 || gain >= least_gain(space);
         // What a change may use begins where nothing is missing.
-        let least = u64::from(matches!(wanted, Wanted::Change(_)));
+        let least = u64::from(matches!(wanted, RoomFor::Change(_)));
         let missing = bytes_of(wanted).max(least).saturating_add(self.lacking(wanted));
         Ok(is_worth_it && space.available.saturating_add(gain) >= missing)
     }
 
     /// The one order: what costs nobody anything, what users have deleted, what schedules keep, and last what a mass deletion would
     /// be caught by. Each only if the one before was not enough, and none if all of them would not be.
-    fn let_some_go(&self, wanted: Wanted, until: Instant) -> Result<bool> {
+    fn let_some_go(&self, wanted: RoomFor, until: Instant) -> Result<bool> {
         let before = self.commits.heads.volume.space();
         // What was deleted before may be on its way back.
         if self.bring_in(wanted, before)? {
@@ -214,7 +214,7 @@ impl Past {
     }
 
     /// Has come back what is on its way. True if there is enough, and more than there was; or more is to come.
-    fn bring_in(&self, wanted: Wanted, before: Space) -> Result<bool> {
+    fn bring_in(&self, wanted: RoomFor, before: Space) -> Result<bool> {
         let volume = &self.commits.heads.volume;
         if volume.has_background_work() || volume.needs_commit() {
             self.commits.bring_back()?;
@@ -222,14 +222,14 @@ impl Past {
         let now = volume.space();
         let gained = (now.available + before.lacking).saturating_sub(before.available + now.lacking);
         let is_enough = match wanted {
-            Wanted::Change(bytes) => now.available >= bytes.max(1),
+            RoomFor::Change(bytes) => now.available >= bytes.max(1),
             _ => self.lacking(wanted) == 0,
         };
         Ok(is_enough && gained >= least_gain(now) || gained > 0 && volume.has_background_work())
     }
 
     /// Lets as few of the snapshots go that may as are enough, or all of them. False if that brings nothing.
-    fn thin_for(&self, wanted: Wanted, until: Instant) -> Result<bool> {
+    fn thin_for(&self, wanted: RoomFor, until: Instant) -> Result<bool> {
         let (volume, all) = (&self.commits.heads.volume, self.may_go());
         let planner = volume.planner()?;
         let together = planner.would_free(&ids(&all))?;
@@ -290,8 +290,8 @@ impl Past {
 }
 
 /// Bytes of content that are wanted, as far as that is known.
-fn bytes_of(wanted: Wanted) -> u64 {
-    if let Wanted::Change(bytes) = wanted { bytes } else { 0 }
+fn bytes_of(wanted: RoomFor) -> u64 {
+    if let RoomFor::Change(bytes) = wanted { bytes } else { 0 }
 }
 
 /// For so long it may be waited for whoever holds snapshots off.

@@ -23,7 +23,7 @@ const SLACK: u64 = 3 << 20;
 
 /// As a transport asks: again when room was made.
 pub(super) fn patiently<R>(t: &T, bytes: u64, request: impl Fn() -> Result<R>) -> Result<R> {
-    let wanted = Wanted::Change(bytes);
+    let wanted = RoomFor::Change(bytes);
     loop {
         match request() {
             Err(Error::NoSpace) if t.fs.can_make_room(wanted) && t.fs.make_room(wanted, MINUTE) => {}
@@ -161,7 +161,7 @@ fn no_name_that_is_refused_all_the_same_costs_history() {
     assert_eq!(patiently(&t, 0, rename), Err(Error::NoSpace));
     assert_eq!(names(&t), all);
     // What deletes is tried with all that may go.
-    assert!(t.fs.make_room(Wanted::Deletion, MINUTE));
+    assert!(t.fs.make_room(RoomFor::Deletion, MINUTE));
     assert!(names(&t).len() < all.len());
 }
 
@@ -174,7 +174,7 @@ fn who_waits_for_room_waits_no_longer_than_he_has() {
     t.fs.set_schedules(of_clone, vec![parse_rules("default", "every=1h keep=all").unwrap()]).unwrap();
     while t.fs.keep_schedules() {}
     let all = names(&t);
-    let (patience, wanted) = (Duration::from_secs(2), Wanted::Change(t.fs.volume().space().available + 1));
+    let (patience, wanted) = (Duration::from_secs(2), RoomFor::Change(t.fs.volume().space().available + 1));
     // Somebody makes a snapshot that takes long.
     let held = t.fs.past.one_at_a_time();
     let began = std::time::Instant::now();
@@ -433,8 +433,8 @@ impl Kernel for Holding {
             loop {
                 match fs.write(self.file.0, self.file.1, at, &data, false) {
                     Ok(_) => break,
-                    Err(Error::NoSpace) if fs.can_make_room(Wanted::Change(data.len() as u64)) => {
-                        if !fs.make_room(Wanted::Change(data.len() as u64), MINUTE) {
+                    Err(Error::NoSpace) if fs.can_make_room(RoomFor::Change(data.len() as u64)) => {
+                        if !fs.make_room(RoomFor::Change(data.len() as u64), MINUTE) {
                             return Err(std::io::ErrorKind::StorageFull.into());
                         }
                     }

@@ -17,7 +17,7 @@ use crate::fs::difference::{Name, PathChange, difference, names_of};
 use crate::fs::heads::{Barred, Gate, Head, Heads, KeptOut};
 use crate::fs::items::path_of;
 use crate::fs::past::{OneAtATime, Past, Uncovered};
-use crate::ops::{Error, NodeId, ROOM_WAIT_MAX, Result, Wanted};
+use crate::ops::{Error, NodeId, ROOM_WAIT_MAX, Result, RoomFor};
 use crate::volume::{ReserveFor, SnapshotInfo, Turn, View, VolumeError};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -142,7 +142,7 @@ pub fn change_at_once(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) 
 }
 
 /// It is nodes of the tree that there has to be room for, and these are few.
-const NODES: Wanted = Wanted::Change(0);
+const NODES: RoomFor = RoomFor::Change(0);
 /// So often room is made for them at most.
 const ROOM_ROUNDS_MAX: usize = 4;
 

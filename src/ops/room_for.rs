@@ -7,7 +7,7 @@ pub const ROOM_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// What room is wanted for. What is greater cannot be had where less cannot.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Wanted {
+pub enum RoomFor {
     /// For what makes room in the end. It may use much of what is kept for that.
     Deletion,
     /// For records of views and lines, which may use some of it.
