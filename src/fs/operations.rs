@@ -30,12 +30,12 @@ impl Operations for Fs {
         Unhindered(node.map(|node| self.heads.frosts.wait_to_pass(node.tree())), None)
     }
 
-    fn can_make_room(&self, bytes: u64) -> bool {
-        self.past.can_make_room(bytes)
+    fn can_make_room(&self, wanted: RoomFor) -> bool {
+        self.past.can_make_room(wanted)
     }
 
-    fn make_room(&self, bytes: u64) -> bool {
-        self.past.make_room(bytes)
+    fn make_room(&self, wanted: RoomFor, patience: Duration) -> bool {
+        self.past.make_room(wanted, patience)
     }
 
     fn lookup(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry> {
@@ -131,7 +131,7 @@ impl Operations for Fs {
                 return self.commits.with_space(|| self.past.remove_in_clonedir(parent, name, caller.uid));
             }
             // Done beside, with nothing held: what has no room finds some.
-            Target::Snapdir(_) => self.past.in_room(0, || {
+            Target::Snapdir(_) => self.past.in_room(RoomFor::Deletion, || {
                 let held = self.past.one_at_a_time();
                 self.past.remove_in_snapdir(parent, name, caller.uid, &held)
             }),

@@ -312,7 +312,7 @@ impl Fs {
         let more = go.len() > PRUNED_AT_ONCE;
         go.truncate(PRUNED_AT_ONCE);
         let go: Vec<SnapshotInfo> = go.into_iter().map(|ruled| ruled.snapshot).collect();
-        let gone = self.past.drop_scheduled(head, &go, TIMERS_PATIENCE)?;
+        let gone = self.past.drop_scheduled(head, &go, TIMERS_PATIENCE)?.gone;
         if !gone.is_empty() && schedule.free.is_some() {
             // No more goes for want of space before this has come back.
             self.commits.commit()?;
@@ -332,7 +332,7 @@ impl Fs {
         let mut go = self.rulings(head.line, schedule)?;
         go.retain(|ruled| ruled.ruling.goes() || ruled.thinned.is_some());
         let go: Vec<SnapshotInfo> = go.into_iter().map(|ruled| ruled.snapshot).collect();
-        self.past.drop_scheduled(head, &go, USERS_PATIENCE)
+        Ok(self.past.drop_scheduled(head, &go, USERS_PATIENCE)?.gone)
     }
 
     /// The snapshots of the line's other schedules that have a budget.

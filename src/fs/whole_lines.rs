@@ -4,7 +4,7 @@ use super::file_system::Fs;
 use super::past::{InTheWay, OpenForWriting, Promoted, PromotionOrder, Switched};
 use crate::format::Ino;
 use crate::format::provenance::Provenance;
-use crate::ops::{Error, NodeId, Result};
+use crate::ops::{Error, NodeId, Result, RoomFor};
 use crate::volume::SnapshotInfo;
 
 // What these do is durable when it returns, and an error of theirs is one of that: nothing has to be done for it afterwards.
@@ -35,19 +35,19 @@ impl Fs {
         why: &Provenance,
     ) -> Result<Switched> {
         let line = self.heads.at(at)?.line;
-        self.past.once_in_room(0, || self.past.roll_back(line, to.id, writers, why))
+        self.past.once_in_room(RoomFor::Record, || self.past.roll_back(line, to.id, writers, why))
     }
 
     /// Has a clone become the line that it came from, or another, durable when this returns. What that line has now stays as
     /// a snapshot, and the clone's snapshots come along.
     pub fn promote(&self, order: &PromotionOrder<'_>, why: &Provenance) -> Result<Promoted> {
-        self.past.once_in_room(0, || self.past.promote(order, why))
+        self.past.once_in_room(RoomFor::Record, || self.past.promote(order, why))
     }
 
     /// Takes back what was done to the line that a node is of at last, if that gave it another head and its guard is there:
     /// what that was, and how it went.
     pub fn undo(&self, at: NodeId, writers: OpenForWriting) -> Result<Option<(SnapshotInfo, Switched)>> {
         let line = self.heads.at(at)?.line;
-        self.past.once_in_room(0, || self.past.undo_switch(line, writers))
+        self.past.once_in_room(RoomFor::Record, || self.past.undo_switch(line, writers))
     }
 }

@@ -22,7 +22,7 @@ use super::reply::{
     attributes, created, data, empty, entry, file_open_flags, found_at, nothing, opened, value, written,
 };
 use crate::ops::{
-    AllocateMode, Caching, DirEntry, Entry, Error, Handle, NodeId, Opening, Operations, Result, SeekTarget,
+    Caching, DirEntry, Entry, Error, Handle, NodeId, Opening, Operations, Result, RoomFor, SeekTarget,
     SetAttr, SyncScope,
 };
 use crate::sys::mount::fcntl;
@@ -199,8 +199,10 @@ impl Filesystem for Adapter {
             ctime: ctime.map(convert::time_in),
         };
         let (who, node, handle) = (caller(req, 0), NodeId(ino.0), fh.map(|h| Handle(h.0)));
-        self.changing.telling(
+        let wanted = if size.is_some() { RoomFor::Deletion } else { RoomFor::Change(0) };
+        self.changing.telling_of(
             node,
+            wanted,
             move |ops| ops.setattr(&who, node, handle, &set),
             move |done| attributes(reply, done),
         );
@@ -257,7 +259,7 @@ impl Filesystem for Adapter {
         let _turn = self.arrived(req, 0);
         let (who, parent, name) = (caller(req, 0), NodeId(parent.0), name.as_bytes().to_vec());
         let work = move |ops: &dyn Operations| ops.unlink(&who, parent, &name);
-        self.changing.in_room(parent, 0, work, move |done| empty(reply, done));
+        self.changing.in_room(parent, RoomFor::Deletion, work, move |done| empty(reply, done));
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -266,7 +268,7 @@ impl Filesystem for Adapter {
         if !parent.is_snapdir() {
             let name = name.as_bytes().to_vec();
             let work = move |ops: &dyn Operations| ops.rmdir(&who, parent, &name);
-            self.changing.in_room(parent, 0, work, move |done| empty(reply, done));
+            self.changing.in_room(parent, RoomFor::Deletion, work, move |done| empty(reply, done));
         } else if let Some(done) = self.changing.ops.rmdir_at_once(&who, parent, name.as_bytes()) {
             empty(reply, done);
         } else {
@@ -314,7 +316,7 @@ impl Filesystem for Adapter {
         if is_of_snapdir {
             self.changing.beside(work, answer);
         } else {
-            self.changing.in_room(from, 0, work, answer);
+            self.changing.in_room(from, RoomFor::Change(0), work, answer);
         }
     }
 
@@ -553,7 +555,7 @@ impl Filesystem for Adapter {
         let (name, value) = (name.as_bytes().to_vec(), value.to_vec());
         self.changing.in_room(
             node,
-            0,
+            RoomFor::Change(0),
             move |ops| ops.setxattr(&who, node, &name, &value, mode),
             move |done| empty(reply, done),
         );
@@ -571,7 +573,7 @@ impl Filesystem for Adapter {
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (who, node, name) = (caller(req, 0), NodeId(ino.0), name.as_bytes().to_vec());
         let work = move |ops: &dyn Operations| ops.removexattr(&who, node, &name);
-        self.changing.in_room(node, 0, work, move |done| empty(reply, done));
+        self.changing.in_room(node, RoomFor::Deletion, work, move |done| empty(reply, done));
     }
 
     /// The kernel decides (`default_permissions`) and does not ask.
@@ -633,7 +635,7 @@ impl Filesystem for Adapter {
         let (who, node, handle) = (caller(req, 0), NodeId(ino.0), Handle(fh.0));
         // What the file has already it need not get, wherever that is: the least that it takes.
         let has = || self.changing.ops.getattr(node, None).map_or(0, |(attr, _)| attr.blocks * 512);
-        let needed = if mode == AllocateMode::PunchHole { 0 } else { length.saturating_sub(has()) };
+        let needed = convert::wanted_of(mode, || length.saturating_sub(has()));
         self.changing.in_room(
             node,
             needed,
@@ -690,7 +692,7 @@ impl Filesystem for Adapter {
         let (to, to_handle) = (NodeId(ino_out.0), Handle(fh_out.0));
         self.changing.in_room(
             to,
-            0,
+            RoomFor::Change(0),
             move |ops| ops.copy_range(&who, from, from_handle, offset_in, to, to_handle, offset_out, len),
             move |copied| written(reply, copied), // at most COPY_BYTES_MAX
         );

@@ -5,12 +5,9 @@
 
 use super::answering::Answering;
 use super::aside::Aside;
-use crate::ops::{Error, NodeId, Operations, Result};
+use crate::ops::{Error, NodeId, Operations, ROOM_WAIT_MAX, Result, RoomFor};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// For so long a request is tried again at most.
-const ROOM_WAIT_MAX: Duration = Duration::from_secs(60);
+use std::time::Instant;
 
 /// Where changes are done, and how their answers are told.
 pub(super) struct Changing {
@@ -24,7 +21,7 @@ struct About {
     /// What is changed, or an entry in it: it may be frozen. None: that does not matter.
     node: Option<NodeId>,
     /// What it may need.
-    bytes: u64,
+    wanted: RoomFor,
     /// The answer names a node, or tells of its attributes.
     telling: Option<Answering>,
 }
@@ -43,36 +40,48 @@ impl Changing {
         }
     }
 
-    /// Does what changes a node, or an entry in it, and may need this many bytes. What is refused has changed nothing, and may be
+    /// Does what changes a node, or an entry in it, and may need this. What is refused has changed nothing, and may be
     /// done again.
     pub(super) fn in_room<T>(
         &self,
         node: NodeId,
-        bytes: u64,
+        wanted: RoomFor,
         work: impl Fn(&dyn Operations) -> Result<T> + Send + 'static,
         answer: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        self.here_or_beside(About { node: Some(node), bytes, telling: None }, work, answer);
+        self.here_or_beside(About { node: Some(node), wanted, telling: None }, work, answer);
     }
 
-    /// The same if the answer names a node, or tells of its attributes.
+    /// The same of a change that needs little, if the answer names a node.
     pub(super) fn telling<T>(
         &self,
         node: NodeId,
         work: impl Fn(&dyn Operations) -> Result<T> + Send + 'static,
         answer: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        let telling = Some(self.answering.clone());
-        self.here_or_beside(About { node: Some(node), bytes: 0, telling }, work, answer);
+        self.telling_of(node, RoomFor::Change(0), work, answer);
     }
 
-    /// Does it beside, where it may wait for long, in the same way; what is frozen does not keep it.
+    /// The same of what may need this, if the answer names a node, or tells of its attributes.
+    pub(super) fn telling_of<T>(
+        &self,
+        node: NodeId,
+        wanted: RoomFor,
+        work: impl Fn(&dyn Operations) -> Result<T> + Send + 'static,
+        answer: impl FnOnce(Result<T>) + Send + 'static,
+    ) {
+        let telling = Some(self.answering.clone());
+        self.here_or_beside(About { node: Some(node), wanted, telling }, work, answer);
+    }
+
+    /// Does beside, where it may wait for long, what changes records of views or lines, in the same way; what is frozen does
+    /// not keep it.
     pub(super) fn beside<T>(
         &self,
         work: impl Fn(&dyn Operations) -> Result<T> + Send + 'static,
         answer: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        let about = About { node: None, bytes: 0, telling: None };
+        let about = About { node: None, wanted: RoomFor::Record, telling: None };
         self.aside.run_when_thawed(move |ops| wait_for_room(ops, &about, &work, answer));
     }
 
@@ -84,14 +93,14 @@ impl Changing {
         write: impl Fn(&dyn Operations, &[u8]) -> Result<usize> + Send + 'static,
         answer: impl FnOnce(Result<usize>) + Send + 'static,
     ) {
-        let bytes = data.len() as u64;
+        let wanted = RoomFor::Change(data.len() as u64);
         if let Some(_unhindered) = self.ops.unhindered(Some(node)) {
             match write(self.ops.as_ref(), data) {
-                Err(Error::NoSpace) if self.ops.can_make_room(bytes) => {}
+                Err(Error::NoSpace) if self.ops.can_make_room(wanted) => {}
                 done => return answer(done),
             }
         }
-        let (data, about) = (data.to_vec(), About { node: Some(node), bytes, telling: None });
+        let (data, about) = (data.to_vec(), About { node: Some(node), wanted, telling: None });
         let work = move |ops: &dyn Operations| write(ops, &data);
         self.aside.run_when_thawed(move |ops| wait_for_room(ops, &about, &work, answer));
     }
@@ -122,7 +131,7 @@ fn attempt<T, A: FnOnce(Result<T>)>(
 ) -> Option<A> {
     let _answer = about.telling.as_ref().map(Answering::begin);
     match work(ops) {
-        Err(Error::NoSpace) if ops.can_make_room(about.bytes) => Some(answer),
+        Err(Error::NoSpace) if ops.can_make_room(about.wanted) => Some(answer),
         done => {
             answer(done);
             None
@@ -146,7 +155,8 @@ fn wait_for_room<T, A: FnOnce(Result<T>)>(
         }
         // Whoever makes room holds nothing.
         drop(thawed);
-        if Instant::now() >= until || !ops.make_room(about.bytes) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || !ops.make_room(about.wanted, left) {
             return answer(Err(Error::NoSpace));
         }
     }

@@ -3,7 +3,8 @@
 //! Invariant: what goes to the kernel and comes back is the same (times before 1970, modes, device numbers).
 
 use crate::ops::{
-    AllocateMode, Attr, Caller, Entry, FileType, OpenFlags, RenameMode, SetTime, Timestamp, XattrMode,
+    AllocateMode, Attr, Caller, Entry, FileType, OpenFlags, RenameMode, RoomFor, SetTime, Timestamp,
+    XattrMode,
 };
 use crate::sys::mount::fcntl;
 use fuser::{FileAttr, INodeNo, RenameFlags, Request, TimeOrNow};
@@ -145,6 +146,11 @@ pub(super) fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
     } else {
         None
     }
+}
+
+/// What an allocation wants of which so many bytes are missing.
+pub(super) fn wanted_of(mode: AllocateMode, missing: impl FnOnce() -> u64) -> RoomFor {
+    if mode == AllocateMode::PunchHole { RoomFor::Deletion } else { RoomFor::Change(missing()) }
 }
 
 /// `None` for modes that are not offered.

@@ -6,7 +6,9 @@
 mod file_type;
 mod node;
 mod request;
+mod room_for;
 
 pub use file_type::FileType;
 pub use node::{Entrance, NodeId, NodeKind, Way};
 pub use request::*;
+pub use room_for::{ROOM_WAIT_MAX, RoomFor};

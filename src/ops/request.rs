@@ -2,6 +2,7 @@
 
 use super::file_type::FileType;
 use super::node::NodeId;
+use super::room_for::RoomFor;
 use parking_lot::RwLockReadGuard;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ pub struct Caller {
 /// Seconds and nanoseconds since 1970, seconds may be negative.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Timestamp {
-    /// Seconds since 1970-01-01 UTC.
+    /// Since 1970-01-01 UTC.
     pub secs: i64,
     /// 0..=999_999_999.
     pub nanos: u32,
@@ -417,13 +418,12 @@ pub trait Operations: Send + Sync {
     fn wait_to_change(&self, _node: Option<NodeId>) -> Unhindered<'_> {
         Unhindered::default()
     }
-    /// True if room may be to be had for a request that needs about so many bytes and was refused for want of it. At no cost.
-    fn can_make_room(&self, _bytes: u64) -> bool {
+    /// True if room may be to be had for a request that was refused for want of it. At no cost.
+    fn can_make_room(&self, _wanted: RoomFor) -> bool {
         false
     }
-    /// Makes some, and waits for that. True if the request is to be made again. Called where no requests are answered, with
-    /// nothing held: what [`Operations::unhindered`] gave neither.
-    fn make_room(&self, _bytes: u64) -> bool {
+    /// Makes some, and waits so long for that. True: it is to be made again. Called where none are answered, with nothing held.
+    fn make_room(&self, _wanted: RoomFor, _patience: Duration) -> bool {
         false
     }
     /// Finds `name` in the directory `parent`. `.` and `..` are answered too, and `.` for everything that is no directory

@@ -71,7 +71,8 @@ impl VolumeState {
         let Some(gone) = self.lines.get(line).map(|line| &line.record) else { return OtherBases::new() };
         // Up to here it was brought elsewhere itself.
         let stays = gone.base.filter(|base| self.is_given_by(gone, *base)).unwrap_or(ViewId(0));
-        let parted = self.lines.records().filter(|record| {
+        // Of itself nothing is said: it is gone, or comes back as it was.
+        let parted = self.lines.records().filter(|record| record.id != line).filter(|record| {
             let given = record.base.filter(|base| self.is_given_by(record, *base));
             given.is_some_and(|base| stays <= base && self.is_compared(record, line))
         });

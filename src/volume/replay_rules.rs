@@ -158,7 +158,10 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
             new_generation(state, to.head_generation)
         }
         Effect::Rebase(line, base) => {
-            must!(can_go(state, *line), "line {} is compared with something, and cannot", line.0);
+            // What is parted from what was brought into it says so of lines in the trash, too.
+            let is_clone = *line != LineId::MAIN && state.lines.get(*line).is_some();
+            let may_be = if base.is_none() { is_clone } else { can_go(state, *line) };
+            must!(may_be, "line {} is compared with something, and cannot", line.0);
             must!(
                 base.is_none_or(|base| state.may_be_base(base)),
                 "line {} is compared with what is no snapshot",

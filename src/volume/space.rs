@@ -268,6 +268,11 @@ impl Volume {
         self.shared.store().end_ahead();
     }
 
+    /// What is missing for whoever asks for little for that purpose.
+    pub fn lacking_for(&self, purpose: ReserveFor) -> u64 {
+        self.space().lacking.saturating_sub(self.reserve_bytes - purpose.leaves(self.reserve_bytes))
+    }
+
     /// Space in use and left.
     pub fn space(&self) -> Space {
         let required = self.required_bytes(&self.state.read());

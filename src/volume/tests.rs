@@ -797,6 +797,35 @@ fn a_commit_is_of_all_lines() {
     assert!(all >= 1);
 }
 
+/// A line that was made from one that is gone, and of which something was brought elsewhere.
+#[test]
+fn a_line_that_goes_is_compared_with_nothing_any_more() {
+    let sim = Arc::new(Sim::new(SIZE, 2));
+    Volume::create_with(sim.clone(), SIZE, [2; 16], (0, 0), Copies::Two).unwrap();
+    let volume = open(&sim);
+    let clone = |from: LineId, name: &[u8]| {
+        volume.clone_line(from, name, (3, 4), &Provenance::default(), &mut |_| Ok(())).unwrap().0.id
+    };
+    // Nothing of its past is of another line.
+    let why = Provenance::default();
+    let first = volume
+        .begin_receiving(b"first", None, (0, 0), crate::format::terms::Terms::default(), &why)
+        .unwrap()
+        .id;
+    let second = clone(first, b"second");
+    volume.drop_line(first).unwrap();
+    put(&mut volume.begin(second).unwrap(), 20, b"own");
+    let point = volume.nameless_point(second, (0, 0)).unwrap();
+    volume.set_base(second, Some(&point)).unwrap();
+    drop(point);
+    put(&mut volume.begin(second).unwrap(), 20, b"newer");
+    volume.drop_line(second).unwrap();
+    drop(volume);
+    let volume = open(&sim);
+    assert_eq!(volume.lines().len(), 1);
+    audit(&volume, 2);
+}
+
 #[test]
 fn names_of_a_line_include_those_from_its_origin() {
     let volume = Volume::memory(SIZE);

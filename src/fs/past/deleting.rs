@@ -92,10 +92,12 @@ impl Past {
             batch.iter().zip(&done).filter(|(_, told)| told.is_ok()).map(|(s, _)| s).collect();
         let ids: Vec<_> = go.iter().map(|s| s.id).collect();
         let into_trash = self.with_new_trash_of(since_secs, deletion, |new| {
-            Ok(heads.volume.trash_snapshots(head.line, &ids, new)?)
+            self.commits.once_with_space(|| Ok(heads.volume.trash_snapshots(head.line, &ids, new)?))
         })?;
         let deleted = match into_trash {
             Some(told) => told,
+            // There may be room in the trash for each by itself.
+            None if ids.len() > 1 && self.has_trash_for(deletion) => return Err(Error::NoSpace),
             None => self.commits.once_with_space(|| Ok(heads.volume.delete_snapshots(head.line, &ids)?))?,
         };
         let deleted = deleted.into_iter().map(|told| told.map_err(Error::from));

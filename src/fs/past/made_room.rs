@@ -1,6 +1,7 @@
 //! What is known of the room that can be made, from one time to the next. It is lost with the mount.
 
 use crate::format::ViewId;
+use crate::ops::RoomFor;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub struct MadeRoom {
     pub making: Mutex<()>,
     /// How often some was made.
     pub made: AtomicU64,
+    /// How often none was to be had, and for what, the last time.
+    pub failed: Mutex<(u64, Option<RoomFor>)>,
     /// What snapshots that may go hold together, as it was counted last.
     pub may_free: AtomicU64,
     /// When it was counted, and of what.

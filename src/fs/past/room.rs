@@ -14,13 +14,13 @@ use super::snapdir::Past;
 use crate::format::line::LineState;
 use crate::format::{Ino, ViewId};
 use crate::fs::heads::Head;
-use crate::ops::{Error, Result};
+use crate::ops::{Error, ROOM_WAIT_MAX, Result, RoomFor};
 use crate::schedule::{decide, thinning_order};
 use crate::volume::{ReserveFor, SnapshotInfo, Space};
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// At once at least so much is let go of, or this share of the store if that is less: each time costs some commits.
 const STEP_BYTES: u64 = 64 << 20;
@@ -57,9 +57,9 @@ impl Past {
         Ok(())
     }
 
-    /// False if whoever needs so many bytes need not wait: nothing goes by itself, or all of it would not be enough.
-    pub fn can_make_room(&self, bytes: u64) -> bool {
-        let heads = &self.commits.heads;
+    /// False if whoever wants this need not wait: nothing goes by itself, or all of it would not be enough.
+    pub fn can_make_room(&self, wanted: RoomFor) -> bool {
+        let (heads, bytes) = (&self.commits.heads, bytes_of(wanted));
         if heads.is_read_only() || bytes > heads.volume.space().total {
             return false;
         }
@@ -97,84 +97,113 @@ impl Past {
     /// The same, and room for some records of views or lines. It may be refused all the same, by what others do meanwhile.
     pub fn have_room_ahead(&self, purpose: ReserveFor, lines: &[Arc<Head>]) -> Result<()> {
         self.write_back_ahead(lines)?;
-        self.once_in_room(0, || Ok(self.commits.heads.volume.check_room_for_records(purpose)?))
+        let wanted = match purpose {
+            ReserveFor::Write => RoomFor::Change(0),
+            ReserveFor::Record => RoomFor::Record,
+            ReserveFor::Delete => RoomFor::Deletion,
+        };
+        self.once_in_room(wanted, || Ok(self.commits.heads.volume.check_room_for_records(purpose)?))
     }
 
     /// Runs a change as [`Self::once_in_room`] does, and has it outlive this process.
-    pub fn in_room<T>(&self, bytes: u64, change: impl Fn() -> Result<T>) -> Result<T> {
-        let done = self.once_in_room(bytes, change);
+    pub fn in_room<T>(&self, wanted: RoomFor, change: impl Fn() -> Result<T>) -> Result<T> {
+        let done = self.once_in_room(wanted, change);
         self.commits.outlive()?;
         done
     }
 
-    /// Runs a change that may need so many bytes; once more when commits have brought something in, and again when room was made for
+    /// Runs a change that may need this; once more when commits have brought something in, and again when room was made for
     /// it. Called with nothing held.
-    pub fn once_in_room<T>(&self, bytes: u64, change: impl Fn() -> Result<T>) -> Result<T> {
-        let mut rounds = ROUNDS_MAX;
+    pub fn once_in_room<T>(&self, wanted: RoomFor, change: impl Fn() -> Result<T>) -> Result<T> {
+        let (mut rounds, until) = (ROUNDS_MAX, Instant::now() + ROOM_WAIT_MAX);
+        let make_room = || self.make_room(wanted, until.saturating_duration_since(Instant::now()));
         loop {
             match self.commits.once_with_space(&change) {
-                Err(Error::NoSpace) if rounds > 0 && self.can_make_room(bytes) && self.make_room(bytes) => {
-                    rounds -= 1;
-                }
+                Err(Error::NoSpace) if rounds > 0 && self.can_make_room(wanted) && make_room() => rounds -= 1,
                 done => return done,
             }
         }
     }
 
-    /// Lets go of what is needed least, so that somebody who needs so many bytes finds some, and waits until it is back. False
-    /// if there is nothing, or not enough. Called with nothing held.
-    pub fn make_room(&self, bytes: u64) -> bool {
+    /// Lets go of what is needed least, so that somebody who wants this finds room, and waits until it is back, no longer than
+    /// this but for commits. False if there is nothing, or not enough. Called with nothing held.
+    pub fn make_room(&self, wanted: RoomFor, patience: Duration) -> bool {
         if self.commits.heads.is_read_only() {
             return false;
         }
-        let before = self.room.made.load(SeqCst);
-        let _making = self.room.making.lock();
-        if self.room.made.load(SeqCst) != before {
+        let (until, room) = (Instant::now() + patience, &self.room);
+        let (made_before, failed_before) = (room.made.load(SeqCst), room.failed.lock().0);
+        let Some(_making) = room.making.try_lock_until(until) else { return false };
+        if room.made.load(SeqCst) != made_before {
             return true;
         }
-        let made = self.let_some_go(bytes).unwrap_or_else(|e| {
+        // Where less was not to be had meanwhile, this is not either.
+        let (failed, least) = *room.failed.lock();
+        if failed != failed_before && least.is_some_and(|least| least <= wanted) {
+            return false;
+        }
+        let made = self.let_some_go(wanted, until).unwrap_or_else(|e| {
             log::warn!("no room is made for who writes: {e}");
             false
         });
-        self.room.made.fetch_add(u64::from(made), SeqCst);
+        if made {
+            room.made.fetch_add(1, SeqCst);
+        } else if Instant::now() < until {
+            // Not for want of time, of which others may have more.
+            *room.failed.lock() = (failed + 1, Some(wanted));
+        }
         made
     }
 
-    /// True if so many bytes could be there once all has gone that may, the trash and the point among it.
-    fn could_be_enough(&self, bytes: u64) -> Result<bool> {
+    /// What is missing of that which this must leave alone. Whatever makes room is tried, how little there may be.
+    fn lacking(&self, wanted: RoomFor) -> u64 {
+        let volume = &self.commits.heads.volume;
+        match wanted {
+            RoomFor::Deletion => 0,
+            RoomFor::Record => volume.lacking_for(ReserveFor::Record),
+            RoomFor::Change(_) => volume.lacking_for(ReserveFor::Write),
+        }
+    }
+
+    /// True if there could be enough once all has gone that may, the trash and the point among it.
+    fn could_be_enough(&self, wanted: RoomFor) -> Result<bool> {
         let (volume, space) = (&self.commits.heads.volume, self.commits.heads.volume.space());
         let point = self.commits.heads.main().tripwire.newest().map(|point| point.view.id());
         let all: Vec<ViewId> = ids(&self.may_go()).into_iter().chain(point).collect();
         let together = volume.planner()?.would_free_with_trash(&all)?;
         let gain = together.saturating_add(volume.comes_back_bytes());
-        Ok(match bytes {
-            0 => gain >= least_gain(space),
-            _ => space.available.saturating_add(gain) >= bytes.saturating_add(space.lacking),
-        })
+        let is_worth_it = bytes_of(wanted) > 0 || gain >= least_gain(space);
+        // What a change may use begins where nothing is missing.
+        let least = u64::from(matches!(wanted, RoomFor::Change(_)));
+        let missing = bytes_of(wanted).max(least).saturating_add(self.lacking(wanted));
+        Ok(is_worth_it && space.available.saturating_add(gain) >= missing)
     }
 
     /// The one order: what costs nobody anything, what users have deleted, what schedules keep, and last what a mass deletion would
     /// be caught by. Each only if the one before was not enough, and none if all of them would not be.
-    fn let_some_go(&self, bytes: u64) -> Result<bool> {
+    fn let_some_go(&self, wanted: RoomFor, until: Instant) -> Result<bool> {
         let before = self.commits.heads.volume.space();
         // What was deleted before may be on its way back.
-        if self.bring_in(bytes, before)? {
+        if self.bring_in(wanted, before)? {
             return Ok(true);
         }
-        if !self.could_be_enough(bytes)? {
+        if !self.could_be_enough(wanted)? {
             return Ok(false);
         }
-        if self.let_go_of_point() && self.bring_in(bytes, before)? {
+        if self.let_go_of_point() && self.bring_in(wanted, before)? {
             return Ok(true);
         }
         let mut has_emptied = false;
-        while self.empty_some_trash(PATIENCE)? {
+        while Instant::now() < until && self.empty_some_trash(patience(until))? {
             has_emptied = true;
-            if self.bring_in(bytes, before)? {
+            if self.bring_in(wanted, before)? {
                 return Ok(true);
             }
         }
-        if self.thin_for(bytes)? {
+        if Instant::now() >= until {
+            return Ok(has_emptied);
+        }
+        if self.thin_for(wanted, until)? {
             return Ok(true);
         }
         let had_point = self.commits.heads.main().tripwire.let_go();
@@ -185,19 +214,22 @@ impl Past {
     }
 
     /// Has come back what is on its way. True if there is enough, and more than there was; or more is to come.
-    fn bring_in(&self, bytes: u64, before: Space) -> Result<bool> {
+    fn bring_in(&self, wanted: RoomFor, before: Space) -> Result<bool> {
         let volume = &self.commits.heads.volume;
         if volume.has_background_work() || volume.needs_commit() {
             self.commits.bring_back()?;
         }
         let now = volume.space();
         let gained = (now.available + before.lacking).saturating_sub(before.available + now.lacking);
-        let is_enough = bytes == 0 || now.available >= bytes && now.lacking == 0;
+        let is_enough = match wanted {
+            RoomFor::Change(bytes) => now.available >= bytes.max(1),
+            _ => self.lacking(wanted) == 0,
+        };
         Ok(is_enough && gained >= least_gain(now) || gained > 0 && volume.has_background_work())
     }
 
     /// Lets as few of the snapshots go that may as are enough, or all of them. False if that brings nothing.
-    fn thin_for(&self, bytes: u64) -> Result<bool> {
+    fn thin_for(&self, wanted: RoomFor, until: Instant) -> Result<bool> {
         let (volume, all) = (&self.commits.heads.volume, self.may_go());
         let planner = volume.planner()?;
         let together = planner.would_free(&ids(&all))?;
@@ -207,14 +239,13 @@ impl Past {
             return Ok(false);
         }
         let space = volume.space();
-        let kept = if bytes == 0 { 0 } else { space.lacking };
-        let missing = bytes.saturating_add(kept).saturating_sub(space.available);
-        let wanted = missing.saturating_add(step(space.total)).min(together);
+        let missing = bytes_of(wanted).saturating_add(self.lacking(wanted)).saturating_sub(space.available);
+        let enough = missing.saturating_add(step(space.total)).min(together);
         let (mut low, mut high) = (1, all.len());
         while low < high {
             let middle = low + (high - low) / 2;
             let freed = planner.would_free(&ids(&all[..middle]))?;
-            if freed >= wanted { high = middle } else { low = middle + 1 }
+            if freed >= enough { high = middle } else { low = middle + 1 }
         }
         let left = together.saturating_sub(planner.would_free(&ids(&all[..low]))?);
         // It keeps what was freed since from being used.
@@ -222,7 +253,11 @@ impl Past {
         let mut gone = 0;
         for of_line in all[..low].chunk_by(|a, b| a.0.line == b.0.line) {
             let snapshots: Vec<SnapshotInfo> = of_line.iter().map(|(_, s)| s.clone()).collect();
-            gone += self.drop_scheduled(&of_line[0].0, &snapshots, PATIENCE)?.len();
+            let dropped = self.drop_scheduled(&of_line[0].0, &snapshots, patience(until))?;
+            gone += dropped.gone.len();
+            if dropped.is_held_off {
+                break;
+            }
         }
         if gone > 0 {
             self.room.may_free.store(left, SeqCst);
@@ -252,6 +287,16 @@ impl Past {
         let kept_before = self.may_go_of_kept().into_iter();
         all.into_iter().map(|(_, may_go)| may_go).chain(kept_before).collect()
     }
+}
+
+/// Bytes of content that are wanted, as far as that is known.
+fn bytes_of(wanted: RoomFor) -> u64 {
+    if let RoomFor::Change(bytes) = wanted { bytes } else { 0 }
+}
+
+/// For so long it may be waited for whoever holds snapshots off.
+fn patience(until: Instant) -> Duration {
+    PATIENCE.min(until.saturating_duration_since(Instant::now()))
 }
 
 /// So much is worth another try; and what needs little, of which nobody says how much, needs no more.

@@ -16,6 +16,14 @@ use crate::volume::{ReserveFor, SnapshotInfo};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What became of snapshots that were to be deleted.
+pub struct Dropped {
+    /// Those that are gone.
+    pub gone: Vec<SnapshotInfo>,
+    /// Somebody held snapshots off for longer than was to be waited for: the rest was not looked at.
+    pub is_held_off: bool,
+}
+
 impl Past {
     /// Those that a schedule took of a line and that are there, oldest first.
     pub fn scheduled(&self, line: LineId, name: &str) -> Vec<SnapshotInfo> {
@@ -125,19 +133,17 @@ impl Past {
         }
     }
 
-    /// Deletes these, one at a time, so that nobody waits for more than one. Those that are gone; what is in use stays, and the
-    /// rest if snapshots are held off for longer than this.
-    pub fn drop_scheduled(
-        &self,
-        head: &Head,
-        all: &[SnapshotInfo],
-        patience: Duration,
-    ) -> Result<Vec<SnapshotInfo>> {
-        let mut gone = Vec::new();
+    /// Deletes these, one at a time, so that nobody waits for more than one. What is in use stays, and the rest if snapshots
+    /// are held off for longer than this.
+    pub fn drop_scheduled(&self, head: &Head, all: &[SnapshotInfo], patience: Duration) -> Result<Dropped> {
+        let (mut gone, mut is_held_off) = (Vec::new(), false);
         let mut done = Ok(());
         for snapshot in all {
             let volume = &self.commits.heads.volume;
-            let Some(held) = self.one_at_a_time_within(patience) else { break };
+            let Some(held) = self.one_at_a_time_within(patience) else {
+                is_held_off = true;
+                break;
+            };
             // It may have been renamed, or come into use.
             let is_same = volume.snapshot_info(snapshot.id).is_some_and(|now| now.name == snapshot.name);
             if !is_same || volume.is_read(snapshot.id) {
@@ -157,6 +163,6 @@ impl Past {
         if !gone.is_empty() {
             done = done.and(self.commits.outlive());
         }
-        done.map(|()| gone)
+        done.map(|()| Dropped { gone, is_held_off })
     }
 }

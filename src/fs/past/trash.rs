@@ -22,6 +22,11 @@ impl Past {
         self.commits.heads.volume.line(LineId::MAIN).ok()?.terms.trash
     }
 
+    /// True if what is deleted so is to be in the trash, and there is one.
+    pub(super) fn has_trash_for(&self, deletion: Deletion<'_>) -> bool {
+        matches!(deletion, Deletion::Kept(_)) && self.trash_secs().is_some()
+    }
+
     /// What is deleted by `act` goes into the trash, if it is wanted there and there is one; nothing is done if not.
     pub(super) fn with_new_trash<T>(
         &self,

@@ -13,7 +13,7 @@ use crate::format::{BLOCK_BYTES, Extent, Ino, Key, Kind, LineId, item};
 use crate::fs::items::{Items, away_record, decode_extent, extents, goes_home};
 use crate::fs::past::Past;
 use crate::limits::FILE_BYTES_MAX;
-use crate::ops;
+use crate::ops::{self, RoomFor};
 use crate::volume::{ReserveFor, Staged, StoredContent, Txn, View, VolumeError};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -56,7 +56,7 @@ pub fn take_in(
     while take_away(into, &mut going)? {}
     let stored: Vec<StoredContent<'_>> = changes.iter().filter_map(content_of).collect();
     let wrong = RefCell::new(None);
-    let done = into.past.in_room(payload.len() as u64, || {
+    let done = into.past.in_room(RoomFor::Change(payload.len() as u64), || {
         let volume = &into.past.commits.heads.volume;
         let staged = volume.stage_stored(&stored)?;
         let spaces = changes.iter().filter_map(|change| match change {
@@ -191,7 +191,7 @@ fn take_away(into: &Incoming<'_>, going: &mut VecDeque<Going>) -> Result<bool> {
         }
     }
     let Some((n, end)) = cut else { return Ok(false) };
-    into.past.in_room(0, || {
+    into.past.in_room(RoomFor::Deletion, || {
         let mut txn = volume.begin(into.line)?;
         let wrong = RefCell::new(None);
         let taken = txn.attempt(|txn| {

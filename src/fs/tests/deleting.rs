@@ -4,6 +4,8 @@ use super::*;
 use crate::device::{CrashPolicy, Device, Sim};
 use crate::fixtures::{mount, new_store, put, snapshot};
 use crate::format::LineId;
+use crate::format::provenance::Provenance;
+use crate::fs::Deletion;
 
 fn all_of(t: &T) -> Vec<crate::volume::SnapshotInfo> {
     t.fs.volume().own_snapshots(LineId::MAIN)
@@ -45,6 +47,43 @@ fn what_is_in_use_stays_and_the_others_go() {
     let clone = t.find(t.find(ROOT, ".clones").unwrap(), "c").unwrap();
     let done = t.fs.delete_snapshots_of(clone, &all_of(&t), &mut |_| true).unwrap();
     assert_eq!(done, [Err(Error::NotPermitted)]);
+}
+
+/// What was deleted before comes back with a commit, or never: so many snapshots as there is room for are in the trash, and none
+/// goes for good while there is room for it.
+#[test]
+fn many_are_in_the_trash_as_far_as_there_is_room() {
+    for has_waiting in [true, false] {
+        let t = T::with(256 << 20, FsOptions::default());
+        t.fs.setxattr(&SUPER, ROOT, b"user.snapfs.trash", b"1h", XattrMode::Set).unwrap();
+        for n in 0..130 {
+            t.snapshot(&format!("s{n}"));
+        }
+        let waits = t.create(ROOT, "waits");
+        (0..48).for_each(|n| t.write(waits, n << 20, &crate::fixtures::bytes(n, 1 << 20)));
+        t.fs.release(waits.0, waits.1);
+        t.fs.commit().unwrap();
+        let full = t.create(ROOT, "fills it");
+        let mut at = 0;
+        let piece = |at| crate::fixtures::bytes(at, 256 << 10);
+        while t.fs.write(full.0, full.1, at, &piece(at), false).is_ok() {
+            at += 256 << 10;
+        }
+        t.fs.release(full.0, full.1);
+        t.fs.commit().unwrap();
+        if has_waiting {
+            t.fs.unlink(&USER, ROOT, b"waits").unwrap();
+            t.fs.forget(waits.0);
+        }
+        let all = all_of(&t);
+        let why = Provenance::default();
+        let done = t.fs.discard_snapshots_of(ROOT, &all, Deletion::Kept(&why), &mut |_| true).unwrap();
+        let (gone, left) = (done.iter().filter(|done| done.is_ok()).count(), t.list(SNAPDIR).len());
+        assert_eq!((gone, left), (130, 0), "{has_waiting}");
+        assert_eq!(t.fs.volume().trash().len(), 130, "{has_waiting}");
+        t.fs.commit().unwrap();
+        t.prove();
+    }
 }
 
 #[test]

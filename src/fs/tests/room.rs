@@ -2,6 +2,7 @@
 //! meanwhile.
 
 use super::*;
+use crate::device::Sim;
 use crate::fixtures::bytes;
 use crate::format::LineId;
 use crate::format::provenance::{Provenance, Reason};
@@ -16,14 +17,16 @@ use std::time::Duration;
 const MAIN: LineId = LineId::MAIN;
 const HOUR: i64 = 3600 * 1_000_000_000;
 const PIECE: usize = 1 << 20;
+const MINUTE: Duration = Duration::from_secs(60);
 /// Held for what a commit may need, and lost to what does not fit.
 const SLACK: u64 = 3 << 20;
 
 /// As a transport asks: again when room was made.
 pub(super) fn patiently<R>(t: &T, bytes: u64, request: impl Fn() -> Result<R>) -> Result<R> {
+    let wanted = RoomFor::Change(bytes);
     loop {
         match request() {
-            Err(Error::NoSpace) if t.fs.can_make_room(bytes) && t.fs.make_room(bytes) => {}
+            Err(Error::NoSpace) if t.fs.can_make_room(wanted) && t.fs.make_room(wanted, MINUTE) => {}
             done => return done,
         }
     }
@@ -128,6 +131,63 @@ fn what_would_be_refused_all_the_same_costs_no_history() {
     assert_eq!(told.free_bytes, space.free);
     fill(&t, "fills it");
     assert_eq!(names(&t).len(), 6);
+}
+
+/// A host without room has a store lack much of what it keeps for commits: no name is made all the same, and costs nothing. What
+/// deletes may use some of that.
+#[test]
+fn no_name_that_is_refused_all_the_same_costs_history() {
+    let sim = Arc::new(Sim::new(1 << 30, 3));
+    let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+    t.fs.set_schedules(MAIN, vec![parse_rules("default", "every=1h keep=all").unwrap()]).unwrap();
+    let file = t.create(ROOT, "data");
+    for n in 0..8 {
+        t.write(file, 0, &bytes(n, PIECE));
+        t.fs.commit().unwrap();
+        while t.fs.keep_schedules() {}
+        t.clock.advance(HOUR);
+    }
+    t.fs.release(file.0, file.1);
+    t.fs.commit().unwrap();
+    t.fs.volume().trim();
+    sim.set_space_limit(sim.backed_bytes());
+    let lacking = t.fs.volume().space().lacking;
+    sim.set_space_limit(sim.backed_bytes() + lacking - (12 << 20));
+    let (all, space) = (names(&t), t.fs.volume().space());
+    assert!((11 << 20..13 << 20).contains(&space.lacking), "{space:?}");
+    let mode = 0o755;
+    assert!(matches!(patiently(&t, 0, || t.fs.mkdir(&USER, ROOT, b"new", mode)), Err(Error::NoSpace)));
+    let rename = || t.fs.rename(&USER, ROOT, b"data", ROOT, b"other", RenameMode::Replace);
+    assert_eq!(patiently(&t, 0, rename), Err(Error::NoSpace));
+    assert_eq!(names(&t), all);
+    // What deletes is tried with all that may go.
+    assert!(t.fs.make_room(RoomFor::Deletion, MINUTE));
+    assert!(names(&t).len() < all.len());
+}
+
+/// Nobody waits for room for longer than he has, whoever else waits, and whatever keeps it from being made.
+#[test]
+fn who_waits_for_room_waits_no_longer_than_he_has() {
+    let t = scheduled(96 << 20, "every=1h keep=all", 30);
+    let other = t.mkdir(NodeId::clonedir(0), "c").unwrap();
+    let of_clone = t.fs.line_at(other).unwrap();
+    t.fs.set_schedules(of_clone, vec![parse_rules("default", "every=1h keep=all").unwrap()]).unwrap();
+    while t.fs.keep_schedules() {}
+    let all = names(&t);
+    let (patience, wanted) = (Duration::from_secs(2), RoomFor::Change(t.fs.volume().space().available + 1));
+    // Somebody makes a snapshot that takes long.
+    let held = t.fs.past.one_at_a_time();
+    let began = std::time::Instant::now();
+    let made: Vec<bool> = std::thread::scope(|s| {
+        let wait = || t.fs.make_room(wanted, patience);
+        let waiting: Vec<_> = (0..4).map(|_| s.spawn(wait)).collect();
+        waiting.into_iter().map(|waits| waits.join().unwrap()).collect()
+    });
+    assert_eq!(made, [false; 4]);
+    assert!(began.elapsed() < 3 * patience, "{:?}", began.elapsed());
+    assert_eq!(names(&t), all);
+    drop(held);
+    assert!(t.fs.make_room(wanted, patience) && names(&t).len() < all.len());
 }
 
 #[test]
@@ -373,8 +433,8 @@ impl Kernel for Holding {
             loop {
                 match fs.write(self.file.0, self.file.1, at, &data, false) {
                     Ok(_) => break,
-                    Err(Error::NoSpace) if fs.can_make_room(data.len() as u64) => {
-                        if !fs.make_room(data.len() as u64) {
+                    Err(Error::NoSpace) if fs.can_make_room(RoomFor::Change(data.len() as u64)) => {
+                        if !fs.make_room(RoomFor::Change(data.len() as u64), MINUTE) {
                             return Err(std::io::ErrorKind::StorageFull.into());
                         }
                     }

@@ -1,13 +1,14 @@
 //! The trash: what is deleted comes back as it was, over any cut, until its time has passed or its space is needed.
 
+use super::merging::{bring, play};
 use super::room::patiently;
 use super::*;
 use crate::device::{Device, Memory};
 use crate::fixtures::{CACHE_BYTES, make};
 use crate::format::LineId;
-use crate::format::provenance::Provenance;
+use crate::format::provenance::{Provenance, Reason};
 use crate::format::trash::TrashRecord;
-use crate::fs::{HoldTerms, Reached, Undoable};
+use crate::fs::{HoldTerms, MergeRefusal, MergeWay, OpenForWriting, Reached, Undoable};
 use crate::schedule::parse_rules;
 use crate::volume::{Access, OpenOptions};
 
@@ -210,6 +211,41 @@ fn a_clone_comes_back_with_all_that_was_written_in_it() {
     t.fs.commit().unwrap();
     t.fs.commit().unwrap();
     t.prove();
+}
+
+/// What parts a line from what was brought into it may say so of a clone in the trash.
+#[test]
+fn what_a_clone_in_the_trash_is_compared_with_is_replayed() {
+    for to_trash_again in [false, true] {
+        let (mut t, device) = on_device();
+        set(&t, "1h").unwrap();
+        play(&t, ROOT, "put a A");
+        let clone = t.mkdir(CLONEDIR, "c").unwrap();
+        t.snapshot("before");
+        play(&t, clone, "write a 2; put n N");
+        bring(&t, MergeWay::MergeAndKeep).unwrap().guards.unwrap();
+        let line = t.fs.volume().find_line(b"c").unwrap().id;
+        assert!(t.fs.volume().base(line).is_ok());
+        drop_clone(&t, "c").unwrap();
+        t.fs.commit().unwrap();
+        let to = t.fs.snapshot_of_word(ROOT, b"before").unwrap();
+        t.fs.rollback(ROOT, &to, OpenForWriting::CutOff, &Reason::Rollback.into()).unwrap();
+        t = killed(t, &device);
+        assert_eq!((t.cat(ROOT, "a"), t.find(ROOT, "n").is_err()), (b"A".to_vec(), true));
+        t.put(ROOT, "goes on", b"x");
+        undelete(&t, ROOT, "c", "c").unwrap();
+        assert!(matches!(bring(&t, MergeWay::Merge), Err(MergeRefusal::NoBase)));
+        if to_trash_again {
+            drop_clone(&t, "c").unwrap();
+            let number = find(&t, ROOT, "c").number;
+            t.fs.empty_trash(number).unwrap();
+        }
+        t = killed(t, &device);
+        assert_eq!(t.list(CLONEDIR).is_empty(), to_trash_again);
+        t.fs.commit().unwrap();
+        t.fs.commit().unwrap();
+        t.prove();
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::fs::difference::{Name, PathChange, difference, names_of};
 use crate::fs::heads::{Barred, Gate, Head, Heads, KeptOut};
 use crate::fs::items::path_of;
 use crate::fs::past::{OneAtATime, Past, Uncovered};
-use crate::ops::{Error, NodeId, Result};
+use crate::ops::{Error, NodeId, ROOM_WAIT_MAX, Result, RoomFor};
 use crate::volume::{ReserveFor, SnapshotInfo, Turn, View, VolumeError};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -134,14 +134,16 @@ pub fn change_at_once(past: &Past, order: &ChangeOrder<'_>, settle: Settle<'_>) 
         let done = once_closed(heads, kept_out(heads), |open| change_now(past, order, settle, open));
         let is_short = matches!(done, Err(Refusal::Failed(Error::NoSpace)));
         // What is read, as the view that content is taken from, does not go.
-        if !is_short || rounds == 0 || !past.can_make_room(0) || !past.make_room(0) {
+        if !is_short || rounds == 0 || !past.can_make_room(NODES) || !past.make_room(NODES, ROOM_WAIT_MAX) {
             return done;
         }
         rounds -= 1;
     }
 }
 
-/// So often at most: it is nodes of the tree that there has to be room for, and these are few.
+/// It is nodes of the tree that there has to be room for, and these are few.
+const NODES: RoomFor = RoomFor::Change(0);
+/// So often room is made for them at most.
 const ROOM_ROUNDS_MAX: usize = 4;
 
 /// Does something that open files may be in the way of, which it tells; again as soon as they are closed, if that is in a
