@@ -7,11 +7,12 @@ use super::purge_plan::PurgePlan;
 use super::snapdir::{OneAtATime, Past};
 use crate::format::ViewId;
 use crate::format::purge::PurgeRest;
-use crate::ops::{Error, NodeId, Result};
+use crate::ops::{Error, NodeId, ROOM_WAIT_MAX, Result, RoomFor};
 use crate::volume::purge::{Ordered, PurgeOrder};
 use crate::volume::{NothingMoves, VolumeError, WipedBytes};
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 /// So many leaves are rewritten by one commit.
 const LEAVES_AT_ONCE: usize = if cfg!(test) { 4 } else { 1024 };
@@ -59,10 +60,15 @@ impl Past {
             let is_there = |view: &ViewId| volume.snapshot_info(*view).is_some() || trashed.contains(view);
             asked.snapshots.iter().copied().filter(is_there).collect()
         };
-        let chosen = those_there();
+        let (chosen, until) = (those_there(), Instant::now() + ROOM_WAIT_MAX);
+        let make_room = || {
+            let wanted = RoomFor::Change(needed.get());
+            self.can_make_room(wanted)
+                && self.make_room(wanted, until.saturating_duration_since(Instant::now()))
+        };
         for _ in 0..ROUNDS_MAX {
             match self.commits.once_with_space(|| self.purge_now(asked, &needed)) {
-                Err(Error::NoSpace) if self.can_make_room(needed.get()) && self.make_room(needed.get()) => {}
+                Err(Error::NoSpace) if make_room() => {}
                 done => return done,
             }
             // What others share with one that went to make room is not found from the rest.
