@@ -15,35 +15,53 @@ use std::time::Duration;
 /// How long a side that is let go of is waited for: longer than calls take that nobody waits for.
 const LATE_WAIT: Duration = Duration::from_secs(1);
 
-/// Those of one mirror. Any thread. Its lock is a leaf.
+/// Takes out of a list what is meant.
+fn take_out(sides: &mut Vec<HeldSide>, is_meant: impl Fn(&HeldSide) -> bool) -> Vec<HeldSide> {
+    let (these, others) = std::mem::take(sides).into_iter().partition(|side| is_meant(side));
+    *sides = others;
+    these
+}
+
+/// Those of one mirror. Any thread. Its lock is before those of the mirror.
 pub(super) struct LateSides {
     mirror: Arc<Mirror>,
-    sides: Mutex<Vec<HeldSide>>,
+    sides: Arc<Mutex<Vec<HeldSide>>>,
 }
 
 impl LateSides {
     /// None.
     pub(super) fn new(mirror: &Arc<Mirror>) -> LateSides {
-        LateSides { mirror: mirror.clone(), sides: Mutex::default() }
+        LateSides { mirror: mirror.clone(), sides: Arc::default() }
     }
 
     /// Lets go of a side, when its calls have returned.
     pub(super) fn let_go(&self, side: HeldSide) {
-        if !self.mirror.have_returned(side.device(), LATE_WAIT) {
-            self.sides.lock().push(side);
+        if self.mirror.have_returned(side.device(), LATE_WAIT) {
+            return;
+        }
+        let (mirror, sides, device) = (self.mirror.clone(), self.sides.clone(), side.device().clone());
+        self.sides.lock().push(side);
+        let waits = move || {
+            while !mirror.have_returned(&device, LATE_WAIT) {}
+            let these = take_out(&mut sides.lock(), |side| Arc::ptr_eq(side.device(), &device));
+            // Closed when nobody waits for the lock.
+            drop((these, device));
+        };
+        if let Err(e) = std::thread::Builder::new().name("mirror-late".into()).spawn(waits) {
+            log::warn!("a side of which calls have not returned is held until the next order: {e}");
         }
     }
 
     /// Refuses a side that left and that late calls may still change.
     pub(super) fn refuse(&self, path: &Path, limit: Duration) -> Result<(), Failure> {
         let real = real_path(path, limit).ok_or_else(|| late(path, limit))?;
-        let all = std::mem::take(&mut *self.sides.lock());
-        let (still, returned): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|side| self.mirror.pending_calls_of(side.device()) > 0);
+        let (returned, is_here) = {
+            let mut sides = self.sides.lock();
+            let returned = take_out(&mut sides, |side| self.mirror.pending_calls_of(side.device()) == 0);
+            (returned, sides.iter().any(|side| real.as_ref() == Some(&side.path)))
+        };
         // Closed when nobody waits for the lock.
         drop(returned);
-        let is_here = still.iter().any(|side| real.as_ref() == Some(&side.path));
-        self.sides.lock().extend(still);
         if !is_here {
             return Ok(());
         }

@@ -480,8 +480,13 @@ impl StoreSides {
         }
         self.late.refuse(path, limit)?;
         let held = self.held.lock()[1 - self.serving()].take();
-        let Some(real) = real_path(path, limit) else { return Err(late(path, limit)) };
-        let held = held.filter(|side| real.as_ref() == Some(&side.path));
+        let real = real_path(path, limit);
+        let is_it = |side: &HeldSide| real.as_ref().is_some_and(|real| real.as_ref() == Some(&side.path));
+        let (held, other) = if held.as_ref().is_some_and(is_it) { (held, None) } else { (None, held) };
+        other.into_iter().for_each(|side| self.late.let_go(side));
+        if real.is_none() {
+            return Err(late(path, limit));
+        }
         // One that was cut short, or of which files went: nothing of it counts, whatever is there by now.
         let (mut lost_content, mut flushes) = (false, false);
         if let Some(side) = &held {

@@ -4,6 +4,7 @@
 //! generation that it names. Everything that the partner had committed in the epoch that is told is there, durably,
 //! but for the ranges. The newest valid of two places is in force.
 
+use super::ids::COUNTER_MAX;
 use super::{BLOCK_BYTES, Epoch, FormatError, bad};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
@@ -109,6 +110,9 @@ impl FillRest {
         let told = &bytes[8..RAW_BYTES + count * RANGE_BYTES];
         if raw.checksum.get() != xxh3_64_with_seed(told, SEED) || raw.reserved != [0; 4] {
             return bad!("the rest has a wrong checksum, or reserved bytes that are not zero");
+        }
+        if raw.number.get() >= COUNTER_MAX {
+            return bad!("the rest has number {}", raw.number.get());
         }
         let mut ranges = Vec::with_capacity(count);
         let mut end = 0;

@@ -480,11 +480,23 @@ impl Mirror {
         Ok(())
     }
 
-    /// Remembers a side that takes part no more until all its calls have returned: they may change it still.
+    /// Remembers a side that takes part no more as long as it has calls that have not returned: they may change it still.
     pub(super) fn remember(&self, side: Arc<MirrorSide>) {
-        let mut gone = self.gone.lock();
-        gone.retain(|side| side.pending_calls() > 0 || Arc::strong_count(side) > 1);
-        gone.push(side);
+        self.gone.lock().push(side);
+    }
+
+    /// Lets go of those of which all calls have returned and that nobody has, which closes them.
+    fn forget_returned(&self) {
+        let returned = {
+            let mut gone = self.gone.lock();
+            let all = std::mem::take(&mut *gone);
+            let is_over = |side: &Arc<MirrorSide>| side.pending_calls() == 0 && Arc::strong_count(side) == 1;
+            let (returned, pending): (Vec<_>, Vec<_>) = all.into_iter().partition(is_over);
+            *gone = pending;
+            returned
+        };
+        // Closed when nobody waits for the lock.
+        drop(returned);
     }
 
     /// Calls of a device that have not returned, as one of the sides or since it was one. No call is made for that.
@@ -523,6 +535,7 @@ impl Mirror {
             }
             std::thread::sleep(LOOK_AGAIN);
         }
+        self.forget_returned();
         true
     }
 

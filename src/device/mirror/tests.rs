@@ -520,6 +520,22 @@ fn a_device_that_was_late_once_is_asked_no_more_and_held_until_it_answers() {
     assert_eq!(b.sim.peek(AT, 4096), [7; 4096]);
 }
 
+/// Whoever opens a block device that left is the only one who has it.
+#[test]
+fn a_side_that_left_is_let_go_of_when_its_calls_have_returned() {
+    let (a, b) = (Arc::new(disk(1)), Arc::new(disk(2)));
+    let mirror = Mirror::together([(a, label(1)), (b.clone(), label(2))], 7);
+    drop(mirror.part().unwrap());
+    let device: Arc<dyn Device> = b.clone();
+    assert!(mirror.have_returned(&device, Duration::from_secs(20)));
+    drop(device);
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    while Arc::strong_count(&b) > 1 {
+        assert!(std::time::Instant::now() < until, "somebody has it still");
+        std::thread::yield_now();
+    }
+}
+
 /// A call that was made before a side left, or by an order that failed, may change its label later: so it does not come back
 /// before that has returned.
 #[test]
