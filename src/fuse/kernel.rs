@@ -9,7 +9,7 @@ use super::flusher::{Flusher, NODES_MAX};
 use super::mounts::{self, Mount, MountId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::ops::{Caller, Kernel, MountBelow, NodeId};
-use crate::sys::{process, schedule};
+use crate::sys::process;
 use fuser::{INodeNo, Notifier};
 use parking_lot::Mutex;
 use std::ffi::OsStr;
@@ -301,10 +301,6 @@ fn detach_below(
 }
 
 fn send_notices(notifier: &Notifier, flusher: &Flusher, queue: &Receiver<Notice>) {
-    // Nobody waits for it, and of many snapshots that go together there is much.
-    if let Err(e) = schedule::take_long_turns() {
-        log::debug!("this system gives a thread no long turns: {e}");
-    }
     while let Ok(first) = queue.recv() {
         let some: Vec<Notice> = std::iter::once(first).chain(queue.try_iter().take(NOTICES_MAX)).collect();
         // What is mounted below something is looked up once for all that go together, after they went.
