@@ -130,6 +130,14 @@ fn noted(ranges: &RangeSet, at: u64) -> Vec<(u64, u64)> {
     told
 }
 
+/// What is still to be copied from `at` on, and the blocks before that could not be read.
+fn left(ranges: &RangeSet, at: u64, unread: &[u64]) -> RangeSet {
+    let mut left = RangeSet::new();
+    ranges.clipped(at, u64::MAX - at).for_each(|(addr, len)| add(&mut left, addr, len));
+    unread.iter().for_each(|at| add(&mut left, *at, BLOCK_BYTES));
+    left
+}
+
 fn pieces((addr, len): (u64, u64)) -> impl Iterator<Item = (u64, u64)> {
     let piece = move |at| (at, PIECE_BYTES.min(addr + len - at));
     (addr..addr + len).step_by(PIECE_BYTES as usize).map(piece)
@@ -285,7 +293,7 @@ impl Volume {
             let is_content = at >= log.0 + log.1;
             let ends = told(filled).is_break();
             if is_content && (ends || unnoted >= note_bytes) {
-                mirror.note_rest(mirror.reached_epoch(), noted(&ranges, at))?;
+                mirror.note_rest(mirror.reached_epoch(), noted(&left(&ranges, at, &unread), 0))?;
                 unnoted = 0;
             }
             if ends {
@@ -398,5 +406,14 @@ mod tests {
         assert!(bytes <= ranges.bytes() + 6 * 4096, "{bytes} for {}", ranges.bytes());
         assert_eq!(noted(&ranges, (count - 1) * 4096 * 8), [((count - 1) * 4096 * 8, 4096)]);
         assert_eq!(noted(&RangeSet::new(), 0), []);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_left_to_do() {
+        let mut ranges = RangeSet::new();
+        ranges.insert(0, 64 << 10);
+        ranges.insert(1 << 20, 4096);
+        let told = noted(&left(&ranges, 32 << 10, &[4096, 8192]), 0);
+        assert_eq!(told, [(4096, 8192), (32 << 10, 32 << 10), (1 << 20, 4096)]);
     }
 }
