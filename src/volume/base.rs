@@ -181,9 +181,10 @@ impl Volume {
         self.check_writable()?;
         let mut turn = self.turn();
         let may_be = base.is_none_or(|base| turn.may_be_base(base.id));
-        if line == LineId::MAIN || turn.lines.get(line).is_none() || !may_be {
+        if line == LineId::MAIN || !may_be {
             return Err(VolumeError::NoSuchView);
         }
+        turn.line_in_use(line)?;
         self.reserve_records(&turn, 1, ReserveFor::Record)?;
         let base = base.map(|base| base.id);
         turn.alone().set_base(line, base);

@@ -325,9 +325,10 @@ impl Volume {
         assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "the name is checked above");
         self.check_writable()?;
         let mut turn = self.turn();
-        if line == LineId::MAIN || turn.lines.get(line).is_none() {
+        if line == LineId::MAIN {
             return Err(VolumeError::NoSuchView);
         }
+        turn.line_in_use(line)?;
         if turn.lines.find(name).is_some() {
             return Err(VolumeError::NameTaken);
         }
@@ -341,7 +342,7 @@ impl Volume {
     pub fn set_terms(&self, line: LineId, change: impl FnOnce(&mut Terms)) -> Result<()> {
         self.check_writable()?;
         let mut turn = self.turn();
-        let mut terms = turn.lines.get(line).ok_or(VolumeError::NoSuchView)?.record.terms;
+        let mut terms = turn.line_in_use(line)?.terms;
         change(&mut terms);
         terms.fit(line == LineId::MAIN)?;
         self.reserve_records(&turn, 1, ReserveFor::Record)?;
@@ -356,7 +357,7 @@ impl Volume {
         assert!(schedules.len() <= SCHEDULES_MAX, "the number is checked above");
         let mut turn = self.turn();
         let state = turn.alone();
-        state.lines.get(line).ok_or(VolumeError::NoSuchView)?;
+        state.line_in_use(line)?;
         state.set_schedules(line, schedules.clone());
         self.tell(turn, &Effect::SetSchedules(line, schedules));
         Ok(())
@@ -413,9 +414,10 @@ impl Volume {
     ) -> Result<()> {
         self.check_writable()?;
         let mut turn = self.turn();
-        if line == LineId::MAIN || turn.lines.get(line).is_none() {
+        if line == LineId::MAIN {
             return Err(VolumeError::NoSuchView);
         }
+        turn.line_in_use(line)?;
         self.check_line_may_go(&turn, line)?;
         let bases = bases(&turn)?;
         let state = turn.alone();
@@ -430,6 +432,7 @@ impl Volume {
     pub fn rollback(&self, line: LineId, snapshot: ViewId, created: (i64, u32)) -> Result<LineRecord> {
         self.check_writable()?;
         let mut state = self.turn();
+        state.line_in_use(line)?;
         if !state.shows(line, snapshot) {
             return Err(VolumeError::NoSuchView);
         }

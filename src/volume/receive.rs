@@ -56,7 +56,7 @@ impl VolumeState {
         match to {
             ReceivedAs::Line(name) if self.lines.find(name).is_some() => Err(VolumeError::NameTaken),
             ReceivedAs::Line(_) => Ok((point, None)),
-            ReceivedAs::HeadOf(line) if self.lines.get(line).is_none() => Err(VolumeError::NoSuchView),
+            ReceivedAs::HeadOf(line) if self.line_in_use(line).is_err() => Err(VolumeError::NoSuchView),
             ReceivedAs::HeadOf(line) => {
                 if self.lines.name_of_both(&self.history, from, line).is_some()
                     || self.lines.snapshot(&self.history, line, new.name).is_some()

@@ -39,9 +39,10 @@ impl VolumeState {
         line: LineId,
         guard: &NewSnapshot<'_>,
     ) -> Result<(PendingPoint, Promotion)> {
-        if from == LineId::MAIN || from == line || self.lines.get(from).is_none() {
+        if from == LineId::MAIN || from == line {
             return Err(VolumeError::NoSuchView);
         }
+        self.line_in_use(from)?;
         if self.lines.name_of_both(&self.history, from, line).is_some()
             || self.lines.has_own(from, guard.name)
         {

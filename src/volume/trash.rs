@@ -84,6 +84,12 @@ impl VolumeState {
         }
     }
 
+    /// A line that takes changes as a whole: in the trash none does.
+    pub(super) fn line_in_use(&self, line: LineId) -> Result<&LineRecord> {
+        let record = self.lines.get(line).map(|l| &l.record);
+        record.filter(|record| record.state != LineState::Trashed).ok_or(VolumeError::NoSuchView)
+    }
+
     /// Fails for a line that is in the trash.
     pub(super) fn check_not_in_trash(&self, line: LineId) -> Result<()> {
         let is_there = self.lines.get(line).is_some_and(|l| l.record.state == LineState::Trashed);
@@ -194,10 +200,7 @@ impl VolumeState {
     pub(super) fn check_undelete(&self, trash: &TrashRecord, name: &[u8]) -> Result<()> {
         match trash.what {
             Trashed::Snapshot(view, line) => {
-                self.lines
-                    .get(line)
-                    .filter(|l| l.record.state != LineState::Trashed)
-                    .ok_or(VolumeError::NoSuchView)?;
+                self.line_in_use(line)?;
                 let taken = self.lines.name_is_taken(&self.history, line, view, name);
                 if taken { Err(VolumeError::NameTaken) } else { Ok(()) }
             }

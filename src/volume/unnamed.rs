@@ -96,9 +96,10 @@ impl Volume {
         // What a purge has not looked at may have what was purged: it stays nobody's.
         let was_seen = !self.purging.waiting.lock().unseen.contains(&point.id);
         let is_free = is_free && was_seen && !turn.is_in_trash(point.id);
-        if !is_free || turn.lines.get(line).is_none() {
+        if !is_free {
             return Err(VolumeError::NoSuchView);
         }
+        turn.line_in_use(line)?;
         if turn.lines.name_is_taken(&turn.history, line, point.id, name) {
             return Err(VolumeError::NameTaken);
         }

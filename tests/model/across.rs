@@ -125,7 +125,7 @@ impl Runner {
         let line = self.old_line(line);
         let root = self.numbers.root(line);
         let name = self.model.line(line).name.clone();
-        let gone: Vec<_> = self.model.line(line).snapshots.values().map(|s| s.id).collect();
+        let mut gone: Vec<_> = self.model.line(line).snapshots.values().map(|s| s.id).collect();
         gone.iter().for_each(|id| self.learn_snapshot(*id));
         let real = self.subject.fs().map_or(Ok(()), |fs| past::drop_line(fs, &name, root));
         if Self::agree(real, self.model.drop_line(line))?.is_none() {
@@ -133,6 +133,8 @@ impl Runner {
         }
         self.durable();
         self.line_is_gone(line)?;
+        // In the trash they stay as they are, and other lines may show them.
+        gone.retain(|_| !self.model.keeps_trash);
         let snapshots = gone.iter().filter_map(|id| self.numbers.views.get(id));
         let roots = snapshots.map(|tree| NodeId::in_tree(*tree, NodeId::ROOT.ino())).chain([root]);
         for root in roots.collect::<Vec<_>>() {

@@ -123,6 +123,12 @@ impl Runner {
             | Op::RenameLine { .. } => self.lines(op),
             Op::CopyAcross { .. } | Op::PokeAcross { .. } => self.lines(op),
             Op::OpenPast { .. } | Op::ReleasePast { .. } | Op::CopyPast { .. } => self.lines(op),
+            Op::KeepTrash { .. } | Op::Undelete { .. } | Op::EmptyTrash { .. } | Op::EmptySome => {
+                self.trashing(op)
+            }
+            Op::Hold { .. } | Op::LetGo { .. } | Op::PassTime { .. } | Op::PokeTrash { .. } => {
+                self.trashing(op)
+            }
             Op::CheckLive => self.check_live(),
             Op::CheckAll => self.check_all(),
         }

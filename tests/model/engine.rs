@@ -134,6 +134,11 @@ impl Subject for Engine {
         self.fs.as_deref()
     }
 
+    fn pass_minute(&self) -> Result<(), String> {
+        self.clock.advance(60_000_000_000);
+        self.open_fs().keep_holds().map_err(|e| format!("{e:?}"))
+    }
+
     fn lost_power(&self) -> bool {
         self.sim.is_crashed()
     }

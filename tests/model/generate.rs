@@ -321,6 +321,36 @@ pub enum Op {
         to_at: u64,
         len: u64,
     },
+    /// Whether what is deleted from now on gets into the trash.
+    KeepTrash {
+        on: bool,
+    },
+    Undelete {
+        which: Pick,
+        name: Pick,
+    },
+    /// For good.
+    EmptyTrash {
+        which: Pick,
+    },
+    /// The oldest, because space is needed.
+    EmptySome,
+    Hold {
+        name: Pick,
+        tag: Pick,
+    },
+    LetGo {
+        name: Pick,
+        tag: Pick,
+    },
+    PassTime {
+        minutes: u64,
+    },
+    /// Tries to use what is in the trash.
+    PokeTrash {
+        which: Pick,
+        how: Pick,
+    },
     CheckLive,
     CheckAll,
 }
@@ -414,6 +444,25 @@ const ACROSS: &[Kind] = &[
     }),
 ];
 
+/// Kinds about what is deleted.
+const TRASH: &[Kind] = &[
+    (2, |r| Op::KeepTrash { on: r.u8(0..4) > 0 }),
+    (8, |r| Op::Undelete { which: r.u32(..), name: r.u32(..) }),
+    (2, |r| Op::EmptyTrash { which: r.u32(..) }),
+    (1, |_| Op::EmptySome),
+    (4, |r| Op::Unsnap { name: r.u32(..) }),
+    (3, |r| Op::Hold { name: r.u32(..), tag: r.u32(..) }),
+    (2, |r| Op::LetGo { name: r.u32(..), tag: r.u32(..) }),
+    (1, |r| Op::PassTime { minutes: *choose(r, &[5, 20, 45, 130]) }),
+    (1, |r| Op::PokeTrash { which: r.u32(..), how: r.u32(..) }),
+];
+/// The same with lines.
+const TRASH_OF_LINES: &[Kind] = &[
+    (6, |r| Op::DropLine { line: r.u32(..), but: 1 }),
+    (6, |r| Op::Undelete { which: r.u32(..), name: r.u32(..) }),
+    (4, |r| Op::Undo { force: r.u8(0..4) > 0 }),
+];
+
 const POKES: &[Poke] = &[
     Poke::OpenWrite,
     Poke::Chmod,
@@ -449,25 +498,34 @@ const SNAPDIR_POKES: &[SnapdirPoke] = &[
 
 /// The history of a seed: about 60 operations.
 pub fn history(seed: u64) -> Vec<Op> {
-    let kinds: Vec<_> = KINDS.iter().chain(INTERRUPTIONS).copied().collect();
-    draw(seed, &kinds)
+    let kinds: Vec<_> = KINDS.iter().chain(TRASH).chain(INTERRUPTIONS).copied().collect();
+    with_trash(seed, draw(seed, &kinds))
 }
 
 /// A history without crashes and reopenings of its own.
 pub fn workload(seed: u64) -> Vec<Op> {
-    draw(seed, KINDS)
+    let kinds: Vec<_> = KINDS.iter().chain(TRASH).copied().collect();
+    with_trash(seed, draw(seed, &kinds))
 }
 
 /// The same with several lines.
 pub fn history_of_lines(seed: u64) -> Vec<Op> {
-    let kinds: Vec<_> = KINDS.iter().chain(INTERRUPTIONS).chain(ACROSS).copied().collect();
-    with_lines(seed, draw(seed, &kinds))
+    let kinds = [KINDS, INTERRUPTIONS, ACROSS, TRASH, TRASH_OF_LINES].concat();
+    with_trash(seed, with_lines(seed, draw(seed, &kinds)))
 }
 
 /// The same without crashes and reopenings of its own.
 pub fn workload_of_lines(seed: u64) -> Vec<Op> {
-    let kinds: Vec<_> = KINDS.iter().chain(ACROSS).copied().collect();
-    with_lines(seed, draw(seed, &kinds))
+    let kinds = [KINDS, ACROSS, TRASH, TRASH_OF_LINES].concat();
+    with_trash(seed, with_lines(seed, draw(seed, &kinds)))
+}
+
+/// Has every other history begin with a trash.
+fn with_trash(seed: u64, mut history: Vec<Op>) -> Vec<Op> {
+    if seed.is_multiple_of(2) {
+        history.insert(0, Op::KeepTrash { on: true });
+    }
+    history
 }
 
 /// Has lines begin as one is now, here and there, and rarely very many at once.

@@ -3,9 +3,9 @@
 //! What is asked of a model is asked of the line at hand ([`Model::turn_to`]), as the commands of a shell mean its
 //! directory: a model reads and writes like that [`Line`]. What several lines have to do with each other is here: they
 //! begin as a snapshot is, show the snapshots from below it as their own, and go with those that were made of them.
-//! Numbers, of inodes, snapshots and lines alike, are never reused.
+//! Numbers, of inodes, snapshots and lines alike, are never reused. What is deleted is in `trash`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use crate::merging::three_way;
 use crate::reference::{
     self, Base, Body, Brought, Expect, Id, Inode, Line, Snapshot, Tree, Why, is_long, no, refuse_if,
 };
+use crate::trash::Trash;
 
 /// How the names of guards begin that nobody has been told, because the power was cut first.
 const UNKNOWN: &[u8] = b"@?";
@@ -27,8 +28,12 @@ pub const MAIN: LineKey = 0;
 /// The whole store.
 #[derive(Clone)]
 pub struct Model {
-    lines: BTreeMap<LineKey, Arc<Line>>,
+    pub(crate) lines: BTreeMap<LineKey, Arc<Line>>,
     at: LineKey,
+    /// What was deleted first is first.
+    pub(crate) trash: Vec<Trash>,
+    /// Whether what is deleted gets there.
+    pub keeps_trash: bool,
     /// The next number; the runner carries it over a crash.
     pub next: u64,
 }
@@ -50,7 +55,13 @@ impl DerefMut for Model {
 impl Model {
     /// An empty store whose root has these attributes.
     pub fn new(mode: u32, uid: u32, gid: u32) -> Model {
-        Model { lines: BTreeMap::from([(MAIN, Arc::new(Line::new(mode, uid, gid)))]), at: MAIN, next: 2 }
+        Model {
+            lines: BTreeMap::from([(MAIN, Arc::new(Line::new(mode, uid, gid)))]),
+            at: MAIN,
+            trash: Vec::new(),
+            keeps_trash: false,
+            next: 2,
+        }
     }
 
     /// The line at hand.
@@ -60,11 +71,16 @@ impl Model {
 
     /// Takes a line to hand; the main line if it is gone.
     pub fn turn_to(&mut self, line: LineKey) {
-        self.at = if self.lines.contains_key(&line) { line } else { MAIN };
+        self.at = if self.lines.get(&line).is_some_and(|line| !line.is_trashed) { line } else { MAIN };
     }
 
-    /// All lines, the main line first.
+    /// All lines that are not in the trash, the main line first.
     pub fn lines(&self) -> impl ExactSizeIterator<Item = (LineKey, &Line)> + Clone {
+        self.all_lines().filter(|(_, line)| !line.is_trashed).collect::<Vec<_>>().into_iter()
+    }
+
+    /// The same with those in the trash.
+    pub(crate) fn all_lines(&self) -> impl Iterator<Item = (LineKey, &Line)> + Clone {
         self.lines.iter().map(|(key, line)| (*key, &**line))
     }
 
@@ -142,7 +158,7 @@ impl Model {
     /// The snapshots that a line shows, oldest first: what is left of those below it as it was made, and its own.
     pub fn shown(&self, line: LineKey) -> Vec<(&[u8], &Snapshot)> {
         let inherited = &self.lines[&line].inherited;
-        let all = self.lines().flat_map(|(of, l)| l.snapshots.iter().map(move |(name, s)| (of, name, s)));
+        let all = self.all_lines().flat_map(|(of, l)| l.snapshots.iter().map(move |(name, s)| (of, name, s)));
         let mut shown: Vec<_> = all
             .filter(|(of, _, s)| *of == line || inherited.contains(&s.id))
             .map(|(_, name, s)| (&name[..], s))
@@ -157,7 +173,7 @@ impl Model {
     }
 
     /// Refuses a name that a snapshot of the line at hand cannot get: `lines` are those that will show it.
-    fn check_snapshot_name(&self, name: &[u8], lines: &[LineKey]) -> Expect<()> {
+    pub(crate) fn check_snapshot_name(&self, name: &[u8], lines: &[LineKey]) -> Expect<()> {
         let taken = lines.iter().any(|line| self.shown(*line).iter().any(|(n, _)| *n == name));
         refuse_if(&[
             (is_long(name), Error::NameTooLong),
@@ -171,14 +187,14 @@ impl Model {
         self.check_snapshot_name(name, &[self.at])?;
         let id = self.take_number();
         let (tree, past) = (Arc::new(self.live.clone()), self.past.clone());
-        let snapshot = Snapshot { id, tree, past, why: Why::Asked };
+        let snapshot = Snapshot { id, tree, past, why: Why::Asked, held: BTreeSet::new() };
         self.past.push(id);
         self.snapshots.insert(name.to_vec(), snapshot);
         Ok(id)
     }
 
     /// Fails unless the line at hand has a snapshot of its own under that name.
-    fn own_snapshot(&self, name: &[u8]) -> Expect<u64> {
+    pub(crate) fn own_snapshot(&self, name: &[u8]) -> Expect<u64> {
         match (self.snapshots.get(name), self.find_snapshot(name)) {
             (Some(own), _) => Ok(own.id),
             (None, Some(_)) => no(Error::NotPermitted),
@@ -186,10 +202,14 @@ impl Model {
         }
     }
 
-    /// Deletes a snapshot of the line at hand.
+    /// Deletes a snapshot of the line at hand, or has it in the trash.
     pub fn unsnap(&mut self, name: &[u8]) -> Expect<u64> {
         let id = self.own_snapshot(name)?;
-        self.snapshots.remove(name);
+        refuse_if(&[(!self.snapshots[name].held.is_empty(), Error::Busy)])?;
+        let snapshot = self.snapshots.remove(name).expect("it is its own");
+        if self.keeps_trash {
+            self.trash_snapshot(name, snapshot);
+        }
         Ok(id)
     }
 
@@ -198,19 +218,24 @@ impl Model {
             errors.extend(self.check_snapshot_name(to, &[]).err().into_iter().flatten());
             errors
         })?;
-        let heirs = self.lines().filter(|(_, line)| line.inherited.contains(&id)).map(|(key, _)| key);
-        let shown_by: Vec<_> = heirs.chain([self.at]).collect();
-        self.check_snapshot_name(to, &shown_by)?;
+        self.check_snapshot_name(to, &self.shown_by(self.at, id))?;
         let snapshot = self.snapshots.remove(name).expect("checked");
         self.snapshots.insert(to.to_vec(), snapshot);
         Ok(())
+    }
+
+    /// The lines that show a snapshot of a line, or will when it is there again.
+    pub(crate) fn shown_by(&self, line: LineKey, id: u64) -> Vec<LineKey> {
+        let heirs = self.all_lines().filter(|(_, line)| line.inherited.contains(&id)).map(|(key, _)| key);
+        heirs.chain([line]).collect()
     }
 
     /// Keeps the line at hand under a name of the system's own, or one that is not known; returns the number.
     pub fn guard(&mut self, name: Option<&[u8]>, why: Why) -> u64 {
         let id = self.take_number();
         let unknown = [UNKNOWN, id.to_string().as_bytes()].concat();
-        let guard = Snapshot { id, tree: Arc::new(self.live.clone()), past: self.past.clone(), why };
+        let tree = Arc::new(self.live.clone());
+        let guard = Snapshot { id, tree, past: self.past.clone(), why, held: BTreeSet::new() };
         self.past.push(id);
         self.snapshots.insert(name.unwrap_or(&unknown).to_vec(), guard);
         id
@@ -234,6 +259,7 @@ impl Model {
     pub fn promote(&mut self, clone: LineKey, name: Option<&[u8]>) -> u64 {
         self.part_for_promotion(clone);
         let id = self.guard(name, Why::Switch);
+        self.hand_over_trash(clone, self.at);
         let clone = self.lines.remove(&clone).expect("the runner names one that exists");
         self.live = reachable(&clone.live);
         self.past.clone_from(&clone.past);
@@ -350,19 +376,21 @@ impl Model {
     }
 
     /// To change a line that exists.
-    fn line_mut(&mut self, line: LineKey) -> &mut Line {
+    pub(crate) fn line_mut(&mut self, line: LineKey) -> &mut Line {
         Arc::make_mut(self.lines.get_mut(&line).expect("the runner names one that exists"))
     }
 
-    /// The line with which a merge compares one; none if any will do, for all are gone that it could be.
-    fn compared_with(&self, line: LineKey) -> Option<LineKey> {
+    /// The line with which a merge compares one; none if any will do, for all are gone that it could be. What is in the trash
+    /// is gone.
+    pub(crate) fn compared_with(&self, line: LineKey) -> Option<LineKey> {
         let of = self.line(line);
+        let is_there = |key: &LineKey| self.lines.get(key).is_some_and(|line| !line.is_trashed);
         let owner = |id: &u64| {
-            let own = self.lines().find(|(_, line)| line.snapshots.values().any(|s| s.id == *id));
-            let oldest = || self.lines().find(|(_, line)| line.past.contains(id));
-            own.or_else(oldest).map(|(key, _)| key).filter(|key| *key != line)
+            let own = self.all_lines().find(|(_, line)| line.snapshots.values().any(|s| s.id == *id));
+            let oldest = || self.all_lines().find(|(_, line)| line.past.contains(id));
+            own.or_else(oldest).map(|(key, _)| key).filter(|key| *key != line && is_there(key))
         };
-        let from = of.from.filter(|from| self.lines.contains_key(from));
+        let from = of.from.filter(is_there);
         from.or_else(|| of.past.iter().rev().find_map(owner))
     }
 
@@ -371,7 +399,7 @@ impl Model {
         let holds =
             |of: &Line| of.base.as_ref().is_some_and(|base| base.brought.is_some_and(|b| holds(base, b)));
         let found = self
-            .lines()
+            .all_lines()
             .filter(|(key, of)| holds(of) && self.compared_with(*key).is_none_or(|with| with == line));
         found.map(|(key, _)| key).collect()
     }
@@ -414,7 +442,7 @@ impl Model {
     }
 
     /// The same once a line goes: what was merged into it is nowhere else, but for what it had when it was merged itself.
-    fn part_for_end(&mut self, line: LineKey) {
+    pub(crate) fn part_for_end(&mut self, line: LineKey) {
         let merged_at = |base: &Base| base.brought.filter(|b| b.by_merge).map(|_| base.number);
         let kept = self.line(line).base.as_ref().and_then(merged_at).unwrap_or(0);
         self.forget_bases(
@@ -425,7 +453,7 @@ impl Model {
     /// A line that begins as a snapshot is, which exists: none of its files without names.
     pub fn fork(&mut self, name: &[u8], from: u64) -> Expect<LineKey> {
         refuse_if(&[(self.find_line(name).is_some(), Error::Exists)])?;
-        let all = self.lines().flat_map(|(key, line)| line.snapshots.values().map(move |s| (key, s)));
+        let all = self.all_lines().flat_map(|(key, line)| line.snapshots.values().map(move |s| (key, s)));
         let (of, snapshot) =
             all.into_iter().find(|(_, s)| s.id == from).expect("the runner names one that exists");
         let past = [&snapshot.past[..], &[from]].concat();
@@ -449,21 +477,27 @@ impl Model {
         let (name, snapshots, inherited) = (name.to_vec(), BTreeMap::new(), past.clone());
         let key = self.take_number();
         let base = Some(Base { number, tree: Arc::new(live.clone()), before: None, brought: None });
-        let line = Line { name, live, snapshots, inherited, past, from: Some(from), base };
+        let line = Line { name, live, snapshots, inherited, past, from: Some(from), base, is_trashed: false };
         self.lines.insert(key, Arc::new(line));
         key
     }
 
-    /// Deletes a line with its snapshots. Lines that were made of these stay.
+    /// Deletes a line with its snapshots, or has it in the trash. Lines that were made of these stay.
     pub fn drop_line(&mut self, line: LineKey) -> Expect<()> {
-        refuse_if(&[(line == MAIN, Error::Stale)])?;
+        refuse_if(&[(line == MAIN, Error::Stale), (self.line(line).is_held(), Error::Busy)])?;
         self.part_for_end(line);
-        self.drop_merged(line);
+        if self.keeps_trash {
+            self.trash_line(line);
+            self.turn_to(self.at);
+        } else {
+            self.drop_merged(line);
+        }
         Ok(())
     }
 
-    /// The same of a clone of which all is in another line.
+    /// The same of a clone of which all is in another line: it goes for good, with what of it is in the trash.
     pub fn drop_merged(&mut self, clone: LineKey) {
+        self.forget_trash_of(clone);
         self.lines.remove(&clone);
         self.turn_to(self.at);
     }

@@ -16,6 +16,8 @@ mod past;
 mod reference;
 mod run;
 mod shrink;
+mod trash;
+mod trashing;
 mod whole;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -106,7 +108,7 @@ fn run_histories(of: &Draw, default: u64, heads: usize) {
     );
     let done = done.into_inner();
     println!("{done:?}");
-    let all = [done.merges, done.conflicts, done.taken_back, done.promotions];
+    let all = [done.merges, done.conflicts, done.taken_back, done.promotions, done.brought_back];
     assert!(heads < 2 || count < 1000 || all.iter().all(|n| n * 20 > count), "hardly any of some: {done:?}");
 }
 

@@ -162,6 +162,9 @@ impl Subject for NaiveSubject {
     fn fs(&self) -> Option<&snapfs::fs::Fs> {
         None
     }
+    fn pass_minute(&self) -> std::result::Result<(), String> {
+        Ok(())
+    }
     fn lost_power(&self) -> bool {
         self.fs.inner.lock().lost
     }

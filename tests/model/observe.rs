@@ -4,19 +4,21 @@
 //! readlink, read, lseek, xattrs), which must agree among themselves. Not compared: times that nobody set, allocated
 //! blocks, sizes of directories.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
 
 use snapfs::ops::{
     Attr, Caller, DirEntry, Error, FileType, Handle, NodeId, OpenFlags, Operations, SeekTarget, Timestamp,
 };
 
-use snapfs::format::{LineId, ViewId};
+use snapfs::format::ViewId;
+use snapfs::format::trash::Trashed;
 use snapfs::fs::Fs;
 
 use crate::lines::{LineKey, MAIN, Model};
-use crate::past::{CLONEDIR, line_root, root_of, snapdir_of};
+use crate::past::{self, CLONEDIR, line_root, root_of, snapdir_of};
 use crate::reference::{self, Body, Content, Id, Line, Tree};
+use crate::trash;
 
 /// Root, without a process.
 pub const ADMIN: Caller = Caller { uid: 0, gid: 0, pid: 0, umask: 0 };
@@ -67,6 +69,42 @@ pub struct Observation {
     pub snapshots: Vec<SeenSnapshot>,
     /// All other lines, in the order in which they were made.
     pub lines: Vec<SeenLine>,
+    /// What was deleted and can come back, and holds; none if there are no lines.
+    pub kept: Option<Kept>,
+}
+
+/// What is in the trash, and what holds keep from it.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Kept {
+    is_kept: bool,
+    /// Names, and whether each is of a line.
+    trash: Vec<(String, bool)>,
+    /// Names of lines and snapshots, and tags.
+    holds: BTreeSet<(String, String, String)>,
+}
+
+impl Kept {
+    fn seen(fs: &Fs) -> Result<Kept, String> {
+        let is_line = |what| matches!(what, Trashed::Line(..));
+        let trash = fs.volume().trash().into_iter().map(|t| (text(&t.name), is_line(t.what))).collect();
+        let mut holds = BTreeSet::new();
+        for hold in fs.volume().holds() {
+            let of = fs.volume().snapshot_info(hold.view).ok_or("a hold of no snapshot")?;
+            let line = fs.volume().line(of.line).map_err(|e| format!("the line of a hold: {e:?}"))?;
+            holds.insert((text(&line.name), text(&of.name), hold.tag));
+        }
+        Ok(Kept { is_kept: fs.trash_secs().is_some(), trash, holds })
+    }
+
+    fn of(model: &Model) -> Kept {
+        let is_line = |what: &trash::Trashed| matches!(what, trash::Trashed::Line(_));
+        let trash = model.trash().iter().map(|t| (text(&t.name), is_line(&t.what))).collect();
+        let snapshots = model.lines().flat_map(|(_, line)| line.snapshots.iter().map(move |s| (line, s)));
+        let holds = snapshots.flat_map(|(line, (name, s))| {
+            s.held.iter().map(|tag| (text(&line.name), text(name), (*tag).to_string()))
+        });
+        Kept { is_kept: model.keeps_trash, trash, holds: holds.collect() }
+    }
 }
 
 /// What the runner knows besides the model: real numbers of model inodes, views of snapshots, and roots of lines.
@@ -120,16 +158,17 @@ pub fn observe(ops: &dyn Operations, fs: Option<&Fs>) -> Result<Observation, Str
         snapshots.push((name, root.tree(), view));
     }
     let lines = fs.map_or(Ok(Vec::new()), lines)?;
-    Ok(Observation { live, snapshots, lines })
+    let kept = fs.map(Kept::seen).transpose()?;
+    Ok(Observation { live, snapshots, lines, kept })
 }
 
 /// Reads all lines but the main line.
 fn lines(fs: &Fs) -> Result<Vec<SeenLine>, String> {
     let mut seen = Vec::new();
     let listed = list(fs, CLONEDIR, true, 2)?.into_iter().map(|e| (e.name, e.node));
-    let known = fs.volume().lines().into_iter().skip(1).map(|line| (line.name.clone(), line_root(&line)));
+    let known = past::lines(fs).into_iter().skip(1).map(|line| (line.name.clone(), line_root(&line)));
     same("list of .clones", listed.collect::<Vec<_>>(), known.collect())?;
-    for line in fs.volume().lines().into_iter().filter(|line| line.id != LineId::MAIN) {
+    for line in past::lines(fs).into_iter().skip(1) {
         let here = |e| format!("line {}: {e}", text(&line.name));
         let root = line_root(&line);
         let live = view(fs, root).map_err(|e| here(format!("live: {e}")))?;
@@ -341,6 +380,9 @@ impl Observation {
 /// The first difference between what is seen and a model, if any.
 pub fn compare(seen: &Observation, model: &Model, numbers: &Numbers) -> Result<(), String> {
     compare_heads(seen, model, numbers)?;
+    if let Some(kept) = &seen.kept {
+        same("what is kept", kept, &Kept::of(model))?;
+    }
     compare_snapshots(&seen.snapshots, model.main(), numbers)?;
     for ((key, line), seen) in model.lines().skip(1).zip(&seen.lines) {
         let at = |e| format!("line {}: {e}", text(&line.name));

@@ -5,7 +5,7 @@
 //! No time, no space, no handles, no durability: those belong to the runner. Model numbers are never reused. All lines
 //! together are in `lines`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use snapfs::ops::{AllocateMode, Caller, Error, FileType, RenameMode, SeekTarget, Timestamp, XattrMode};
@@ -165,6 +165,8 @@ pub struct Snapshot {
     /// The snapshots below it, of its line or another, those that are gone included.
     pub past: Vec<u64>,
     pub why: Why,
+    /// The tags of its holds.
+    pub held: BTreeSet<&'static str>,
 }
 
 /// What a snapshot was taken for.
@@ -216,6 +218,8 @@ pub struct Line {
     pub from: Option<u64>,
     /// None after what was brought together was parted.
     pub base: Option<Base>,
+    /// It is in the trash: out of sight, but for its snapshots in lines that were made of them.
+    pub is_trashed: bool,
 }
 
 /// `Err` with every error whose condition holds, else `Ok`: which one is reported first is the system's choice.
@@ -268,7 +272,13 @@ impl Line {
             inherited: Vec::new(),
             from: None,
             base: None,
+            is_trashed: false,
         }
+    }
+
+    /// Whether a snapshot of its own is held.
+    pub fn is_held(&self) -> bool {
+        self.snapshots.values().any(|snapshot| !snapshot.held.is_empty())
     }
 
     /// To change an inode.

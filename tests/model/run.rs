@@ -45,6 +45,8 @@ pub trait Subject {
     fn roll_back(&mut self, line: &[u8], snapshot: &[u8]) -> RollBack;
     /// The file system if it has several lines: without, what needs them is skipped.
     fn fs(&self) -> Option<&Fs>;
+    /// A minute passes, for all that ends by itself.
+    fn pass_minute(&self) -> Result<(), String>;
     /// Has the device reached the call at which it was told to lose power? Every call since has failed.
     fn lost_power(&self) -> bool;
     /// Calls (reads, writes, flushes) that the device has seen.
@@ -114,6 +116,7 @@ pub struct Done {
     pub conflicts: u64,
     pub taken_back: u64,
     pub promotions: u64,
+    pub brought_back: u64,
 }
 
 impl std::ops::AddAssign for Done {
@@ -122,6 +125,7 @@ impl std::ops::AddAssign for Done {
         self.conflicts += other.conflicts;
         self.taken_back += other.taken_back;
         self.promotions += other.promotions;
+        self.brought_back += other.brought_back;
     }
 }
 

@@ -60,12 +60,23 @@ impl Runner {
     /// What was done last is taken back, if its guards are there.
     pub(crate) fn undo(&mut self, force: bool) -> Step {
         let (root, guards) = (self.root(), self.model.last_undoable());
+        let deleted = self.model.deletion_to_undo();
         let guards = guards.map(|(before, after)| (before.clone(), after.cloned()));
         let Some(fs) = self.subject.fs() else { return Ok(()) };
         let real = fs.last_undoable(root).map_err(|e| format!("asking what can be taken back: {e:?}"))?;
         let is_guard = |real: &SnapshotInfo, guard: &Snapshot| {
             self.numbers.views.get(&guard.id) == Some(&past::root_of(real).tree())
         };
+        if let Some(at) = deleted {
+            let all = fs.volume().trash();
+            return match (real, all.get(at)) {
+                (Some(Undoable::Deletion(real)), Some(trash)) if *real == *trash => {
+                    let name = self.model.trash()[at].name.clone();
+                    self.bring_back(at, &name)
+                }
+                (real, trash) => Err(format!("could take back {real:?}, and not the deletion of {trash:?}")),
+            };
+        }
         match (real, guards) {
             (None, None) => Ok(()),
             (Some(Undoable::Switch(real)), Some((guard, None))) if is_guard(&real, &guard) => {
