@@ -3,7 +3,8 @@
 //! It is kept as long as a line has it. Once deleted, or made for nothing else, it has no name and is nobody's to see; its
 //! tree stays whole. Both lines have in them what it holds of either. Whatever takes that out of one of them (a rollback,
 //! a promotion, the end of the line that it was brought into) has the other be compared with nothing from then on, in the same
-//! record: what was brought over would count as brought over, and be lost, or as removed, and be removed again.
+//! record: what was brought over would count as brought over, and be lost, or as removed, and be removed again. So has a line
+//! that comes back to where others were brought together without it.
 
 use super::lines::POINT_NAME;
 use super::snapshot::{NewSnapshot, RECORDS_OF_A_POINT};
@@ -108,9 +109,19 @@ impl VolumeState {
         view <= base || self.history.get(view).is_some_and(is_guard)
     }
 
-    /// True if a merge compares a line with that one.
+    /// The same of a line that has come back from the trash, into which it went when that was the next view: what was brought
+    /// together since then, with a line in its place, is not in it.
+    pub(super) fn bases_after_return(&self, line: LineId, next_view: ViewId) -> OtherBases {
+        let parted = self.lines.records().filter(|record| {
+            let since = record.base.filter(|base| next_view <= *base && self.was_brought(record, *base));
+            since.is_some() && self.is_compared(record, line)
+        });
+        parted.map(|record| (record.id, None)).collect()
+    }
+
+    /// True if a merge compares a line with that one: one in the trash is as gone.
     fn is_compared(&self, line: &LineRecord, other: LineId) -> bool {
-        match line.from.filter(|from| self.lines.get(*from).is_some()) {
+        match line.from.filter(|from| self.line_in_use(*from).is_ok()) {
             Some(from) => from == other,
             None => self.line_above(line.id).is_none_or(|above| above.id == other),
         }
@@ -118,7 +129,7 @@ impl VolumeState {
 }
 
 /// The effects that tell of it.
-pub(super) fn effects_of(bases: &OtherBases) -> impl Iterator<Item = Effect<'static>> {
+pub(super) fn effects_of<'b>(bases: &'b OtherBases) -> impl Iterator<Item = Effect<'b>> {
     bases.iter().map(|(line, base)| Effect::Rebase(*line, *base))
 }
 

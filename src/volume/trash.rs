@@ -337,11 +337,15 @@ impl Volume {
         let mut turn = self.turn();
         let trash = turn.trash.get(number).cloned().ok_or(VolumeError::NoSuchView)?;
         turn.check_undelete(&trash, name)?;
-        self.reserve_records(&turn, RECORDS_OF_A_POINT, ReserveFor::Record)?;
+        let records = trash.line().map_or(0, |_| turn.lines.records().filter(|l| l.base.is_some()).count());
+        self.reserve_records(&turn, RECORDS_OF_A_POINT + records, ReserveFor::Record)?;
         let state = turn.alone();
         state.undelete(number, name);
         let line = trash.line().and_then(|line| Some(state.lines.get(line)?.record.clone()));
-        self.tell(turn, &Effect::Undelete(number, name));
+        let bases = line.as_ref().map(|line| state.bases_after_return(line.id, trash.next_view));
+        let bases = bases.unwrap_or_default();
+        state.set_bases(&bases);
+        self.tell_all(turn, std::iter::once(Effect::Undelete(number, name)).chain(effects_of(&bases)));
         Ok(line)
     }
 

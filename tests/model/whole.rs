@@ -171,7 +171,8 @@ impl Runner {
             }
             (answer, Some(Some(after))) => {
                 let base = Some((clone, source));
-                let dropped = (way == MergeWay::Merge).then_some(clone);
+                let is_held = self.model.line(clone).is_held();
+                let dropped = (way == MergeWay::Merge && !is_held).then_some(clone);
                 let change = AtOnce { base, dropped, is_synced: true, ..AtOnce::to(after) };
                 let answer = match answer {
                     // Whether a clone goes while the power is cut is not known.

@@ -8,7 +8,7 @@ use crate::fixtures::{CACHE_BYTES, make};
 use crate::format::LineId;
 use crate::format::provenance::{Provenance, Reason};
 use crate::format::trash::TrashRecord;
-use crate::fs::{HoldTerms, MergeRefusal, MergeWay, OpenForWriting, Reached, Undoable};
+use crate::fs::{HoldTerms, MergeOrder, MergeRefusal, MergeWay, OpenForWriting, Reached, Undoable};
 use crate::schedule::parse_rules;
 use crate::volume::{Access, OpenOptions};
 
@@ -246,6 +246,68 @@ fn what_a_clone_in_the_trash_is_compared_with_is_replayed() {
         t.fs.commit().unwrap();
         t.prove();
     }
+}
+
+/// While a clone is in the trash those that were made from it are merged into the line above. That line parts them if it goes back,
+/// and when the clone comes back it has not got what was brought there: nothing is compared with that as if it had.
+#[test]
+fn what_is_merged_past_a_clone_in_the_trash_is_compared_with_nothing_else() {
+    for comes_back in [false, true] {
+        let (mut t, device) = on_device();
+        set(&t, "1h").unwrap();
+        play(&t, ROOT, "put a A; put b B");
+        let between = t.mkdir(CLONEDIR, "between").unwrap();
+        t.fs.create_clone(between, b"c", None, &Provenance::default()).unwrap();
+        t.snapshot("before");
+        play(&t, t.find(CLONEDIR, "c").unwrap(), "write a 2; put n N");
+        drop_clone(&t, "between").unwrap();
+        bring(&t, MergeWay::MergeAndKeep).unwrap().guards.unwrap();
+        assert_eq!(t.cat(ROOT, "a"), b"2");
+        let at = if comes_back {
+            undelete(&t, ROOT, "between", "between").unwrap();
+            t.find(CLONEDIR, "between").unwrap()
+        } else {
+            let to = t.fs.snapshot_of_word(ROOT, b"before").unwrap();
+            t.fs.rollback(ROOT, &to, OpenForWriting::CutOff, &Reason::Rollback.into()).unwrap();
+            ROOT
+        };
+        assert_eq!(t.cat(at, "a"), b"A");
+        t = killed(t, &device);
+        let at = if comes_back { t.find(CLONEDIR, "between").unwrap() } else { ROOT };
+        for way in [MergeWay::MergeAndKeep, MergeWay::Rebase] {
+            let order = MergeOrder { at, clone: b"c", way };
+            let done = t.fs.merge(&order, &Provenance::from(Reason::Merge));
+            assert!(matches!(done, Err(MergeRefusal::NoBase)), "{comes_back}: {done:?}");
+        }
+        assert_eq!(t.cat(t.find(CLONEDIR, "c").unwrap(), "a"), b"2");
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+}
+
+/// What was brought together with a clone before it went into the trash is so when it is back.
+#[test]
+fn a_clone_that_comes_back_is_compared_as_before() {
+    let (mut t, device) = on_device();
+    set(&t, "1h").unwrap();
+    play(&t, ROOT, "put a A; put b B");
+    let between = t.mkdir(CLONEDIR, "between").unwrap();
+    t.fs.create_clone(between, b"c", None, &Provenance::default()).unwrap();
+    play(&t, between, "write a 2");
+    let merge = |t: &T, way| {
+        let order = MergeOrder { at: t.find(CLONEDIR, "between").unwrap(), clone: b"c", way };
+        t.fs.merge(&order, &Provenance::from(Reason::Merge)).unwrap()
+    };
+    merge(&t, MergeWay::Rebase).guards.unwrap();
+    drop_clone(&t, "between").unwrap();
+    play(&t, t.find(CLONEDIR, "c").unwrap(), "write b 3");
+    t = killed(t, &device);
+    undelete(&t, ROOT, "between", "between").unwrap();
+    assert_eq!(merge(&t, MergeWay::MergeAndKeep).changes.len(), 1);
+    let between = t.find(CLONEDIR, "between").unwrap();
+    assert_eq!((t.cat(between, "a"), t.cat(between, "b")), (b"2".to_vec(), b"3".to_vec()));
+    t.fs.commit().unwrap();
+    t.prove();
 }
 
 #[test]
