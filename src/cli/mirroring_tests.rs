@@ -248,6 +248,48 @@ fn a_side_that_left_stays_held_until_its_calls_have_returned() {
     assert!(is_free(&places.at(1)));
 }
 
+/// The same when it could not be parted to the end, and another is to come in its place.
+#[test]
+fn a_side_that_left_stays_held_when_another_is_to_come() {
+    let mut left = false;
+    // Until it is the writing that comes when the side has left, and before it is let go of.
+    for nth in 1..=8 {
+        if left {
+            break;
+        }
+        let places = Places::new(&format!("late-other{nth}"));
+        let mut disk = None;
+        let (sims, fs, sides) = in_sync_on(&places, 100, |sim| {
+            let hooked = Arc::new(Hooked::over_shared(sim, Hangs::default()));
+            disk = Some(hooked.clone());
+            hooked
+        });
+        let disk = disk.unwrap();
+        let device: Arc<dyn Device> = disk.clone();
+        *disk.hooks.0.lock() = true;
+        sims[0].fail(Op::Write, nth, Persistence::Once);
+        let detached = order(&sides, &MirrorOrder::Detach);
+        if detached.is_err() && sides.mirror().pending_calls_of(&device) > 0 {
+            let with = Some(places.0.join("another"));
+            let resync = MirrorOrder::Resync { with, keep: None, discard: false, dry_run: false };
+            let refused = order(&sides, &resync).unwrap_err();
+            let pending = sides.mirror().pending_calls_of(&device) > 0;
+            assert!(!pending || !is_free(&places.at(1)), "{nth}: {refused}");
+            left |= pending && refused.message.contains("another");
+        }
+        *disk.hooks.0.lock() = false;
+        disk.hooks.1.notify_all();
+        assert!(sides.mirror().have_returned(&device, PATIENCE));
+        let _ = fs.close(); // it may have failed
+        sides.close(false);
+        drop((disk, device));
+        while !is_free(&places.at(1)) {
+            std::thread::yield_now();
+        }
+    }
+    assert!(left, "no side has left so");
+}
+
 #[test]
 fn a_side_that_is_lost_comes_back_where_it_was() {
     for n in 0..2 {
