@@ -32,9 +32,9 @@ fn look(theirs: &Fs, ours: &Fs, parted_at: u64, heads: &BTreeSet<ViewId>) -> Res
     let base = snapshots.iter().rev().find(|s| known.contains(&(s.name.clone(), s.created)));
     match base {
         Some(base) => {
-            let view = |word: &[u8]| theirs.view_of_word(NodeId::ROOT, word).map_err(|e| format!("{e:?}"));
+            let view = |word: &[u8]| theirs.view_of_word(NodeId::ROOT, word).map_err(|e| e.to_string());
             let compared = theirs.compare(view(&base.name)?, view(b"@live")?, None);
-            let changes = compared.map_err(|e| format!("{e:?}"))?.into_changes();
+            let changes = compared.map_err(|e| e.to_string())?.into_changes();
             let what = format!("changes since {}", names::shown_bytes(&base.name));
             put(&mut lost, &what, changes.iter().map(|c| names::shown_bytes(&c.path)).collect());
         }

@@ -136,7 +136,7 @@ pub(super) fn table(head: &[&str], rows: &[Vec<String>], right: &[usize]) -> Str
 /// Keys under which there are names; other texts are sentences.
 const NAMES: [&str; 3] = ["store", "mountpoint", "snapshot"];
 
-/// An object as lines `key: value`, for people. Numbers whose key ends in `bytes` are sizes.
+/// An object as lines `key: value`, for people, one for each of several values. Numbers whose key ends in `bytes` are sizes.
 pub(super) fn fields(value: &Value) -> String {
     let mut out = String::new();
     if let Some(object) = value.as_object() {
@@ -144,20 +144,37 @@ pub(super) fn fields(value: &Value) -> String {
         for (key, item) in object.iter().filter(|(key, _)| !is_hex(key)) {
             let shown = match item {
                 Value::String(_) if NAMES.contains(&key.as_str()) => {
-                    names::shown_bytes(&names::get(value, key).unwrap_or_default())
+                    vec![names::shown_bytes(&names::get(value, key).unwrap_or_default())]
                 }
-                Value::String(text) => names::sentence(text),
-                Value::Number(n) if key.ends_with("bytes") => size(n.as_u64().unwrap_or(0)),
-                Value::Null => "-".into(),
-                other => other.to_string(),
+                Value::Array(all) if !all.is_empty() => all.iter().map(|one| words(key, one)).collect(),
+                one => vec![words(key, one)],
             };
             // The unit says it is bytes, but where something else is called so.
             let label =
                 key.strip_suffix("_bytes").filter(|label| !object.contains_key(*label)).unwrap_or(key);
-            out.push_str(&format!("{}: {shown}\n", label.replace('_', " ")));
+            let line = |shown: String| format!("{}: {shown}\n", label.replace('_', " "));
+            out.extend(shown.into_iter().map(line));
         }
     }
     out
+}
+
+/// A value under a key in words.
+fn words(key: &str, value: &Value) -> String {
+    match value {
+        Value::String(text) => names::sentence(text),
+        Value::Number(n) if key.ends_with("bytes") => size(n.as_u64().unwrap_or(0)),
+        Value::Array(all) if !all.is_empty() => {
+            all.iter().map(|one| words(key, one)).collect::<Vec<_>>().join(", ")
+        }
+        Value::Object(of) => {
+            let one =
+                |(key, value): (&String, &Value)| format!("{} {}", key.replace('_', " "), words(key, value));
+            of.iter().map(one).collect::<Vec<_>>().join(", ")
+        }
+        Value::Null | Value::Array(_) => "-".into(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
 }
 
 /// A snapshot for programs.
@@ -243,6 +260,13 @@ mod tests {
     fn no_two_fields_have_one_label() {
         let text = fields(&json!({"trash": "1h", "trash_bytes": 0, "free_bytes": 4096}));
         assert_eq!(text, "free: 4.0 KiB\ntrash: 1h\ntrash bytes: 0 B\n");
+    }
+
+    #[test]
+    fn what_is_nested_is_told_in_words() {
+        let all =
+            json!({"of": [], "in": ["a b", "c"], "sides": [{"n_bytes": 1024, "ok": true, "at": [1, 2]}]});
+        assert_eq!(fields(&all), "in: a b\nin: c\nof: -\nsides: at 1, 2, n bytes 1.0 KiB, ok true\n");
     }
 
     #[test]

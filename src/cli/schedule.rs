@@ -16,6 +16,9 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+/// What is said while the clock is not believed.
+const CLOCK_DISTRUSTED: &str =
+    "the clock was set, or is not where one would think: nothing is deleted by it for an hour";
 /// Longest file of schedules.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
@@ -104,6 +107,31 @@ fn name_of(value: &Value) -> String {
     names::get(value, "name").map(|name| names::shown_bytes(&name)).unwrap_or_default()
 }
 
+/// Says what the state of a mount says of its schedules in words, each by itself.
+pub(super) fn shorten(status: &mut Value) {
+    let Some(all) = status.get("schedules").and_then(Value::as_array) else { return };
+    let told: Value = all.iter().map(in_words).collect();
+    status["schedules"] = told;
+}
+
+/// How one is doing, in a line.
+fn in_words(s: &Value) -> String {
+    let line = names::get(s, "line").filter(|line| line != b".");
+    let of = line.map(|line| format!(" of {}", names::shown_bytes(&line))).unwrap_or_default();
+    let count = output::counted(s["snapshots"].as_u64().unwrap_or(0), "snapshot");
+    let next =
+        if text(s, "timer") == "off" { "timer=off".into() } else { format!("next {}", when(&s["next"])) };
+    let last = when(&s["last"]);
+    let mut told = format!("{}{of}: {}; {count}, last {last}, {next}", text(s, "name"), text(s, "rules"));
+    if let Some(error) = s["error"].as_str() {
+        told += &format!("; {error}");
+    }
+    if s["clock_distrusted"] == true {
+        told += &format!("; {CLOCK_DISTRUSTED}");
+    }
+    told
+}
+
 fn told(answer: &Value, args: &ScheduleArgs) -> String {
     let all = list(answer, "schedules");
     if all.is_empty() {
@@ -124,9 +152,7 @@ fn told(answer: &Value, args: &ScheduleArgs) -> String {
             out += &format!("{}: {error}\n", text(s, "name"));
         }
         if s["clock_distrusted"] == true {
-            let what =
-                "the clock was set, or is not where one would think: nothing is deleted by it for an hour";
-            out += &format!("{}: {what}\n", text(s, "name"));
+            out += &format!("{}: {CLOCK_DISTRUSTED}\n", text(s, "name"));
         }
     }
     out
@@ -220,4 +246,29 @@ fn simulated(answer: &Value) -> String {
         out += &output::table(&["LEFT AT THE END", "BECAUSE"], &rows, &[]);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_status_tells_of_schedules_in_words() {
+        let mut status = json!({"schedules": [
+            {"name": "default", "rules": "every=1h keep=24h", "snapshots": 3, "timer": "off", "last": null, "next": null,
+                "error": "the store is full", "clock_distrusted": false, "line": "."},
+            {"name": "own", "rules": "every=1d", "snapshots": 1, "timer": "on", "last": null, "next": null,
+                "error": null, "clock_distrusted": true, "line": ".clones/c"},
+        ]});
+        shorten(&mut status);
+        let first = "default: every=1h keep=24h; 3 snapshots, last -, timer=off; the store is full";
+        let second = format!("own of .clones/c: every=1d; 1 snapshot, last -, next -; {CLOCK_DISTRUSTED}");
+        assert_eq!(output::fields(&status), format!("schedules: {first}\nschedules: {second}\n"));
+        for mut none in [json!({"schedules": null}), json!({})] {
+            let before = none.clone();
+            shorten(&mut none);
+            assert_eq!(none, before);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::args::{CheckArgs, InitArgs, StatusArgs, TargetArgs};
 use super::engine::{Backend, InitOptions, OpenFor, StoreOptions};
-use super::{mirror, output};
+use super::{freeze, mirror, output, schedule};
 use crate::check::Depth;
 use crate::ctl::{Client, Code, Failure, registry};
 use crate::format::Copies;
@@ -28,6 +28,8 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
         let mut status = Client::connect(target)?.call("status", json!({}), &mut |_| {})?;
         if !args.json.json {
             mirror::shorten(&mut status);
+            schedule::shorten(&mut status);
+            freeze::shorten(&mut status);
         }
         return show(&status, args.json.json);
     }
