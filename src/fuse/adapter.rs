@@ -199,7 +199,7 @@ impl Filesystem for Adapter {
             ctime: ctime.map(convert::time_in),
         };
         let (who, node, handle) = (caller(req, 0), NodeId(ino.0), fh.map(|h| Handle(h.0)));
-        let wanted = if size.is_some() { RoomFor::Deletion } else { RoomFor::Change(0) };
+        let wanted = convert::wanted_of_size(self.changing.ops.as_ref(), node, size);
         self.changing.telling_of(
             node,
             wanted,

@@ -3,8 +3,8 @@
 //! Invariant: what goes to the kernel and comes back is the same (times before 1970, modes, device numbers).
 
 use crate::ops::{
-    AllocateMode, Attr, Caller, Entry, FileType, OpenFlags, RenameMode, RoomFor, SetTime, Timestamp,
-    XattrMode,
+    AllocateMode, Attr, Caller, Entry, FileType, NodeId, OpenFlags, Operations, RenameMode, RoomFor, SetTime,
+    Timestamp, XattrMode,
 };
 use crate::sys::mount::fcntl;
 use fuser::{FileAttr, INodeNo, RenameFlags, Request, TimeOrNow};
@@ -148,6 +148,12 @@ pub(super) fn rename_mode(flags: RenameFlags) -> Option<RenameMode> {
     }
 }
 
+/// What new attributes want: a file that gets shorter gives space back, one that grows is written to.
+pub(super) fn wanted_of_size(ops: &dyn Operations, node: NodeId, size: Option<u64>) -> RoomFor {
+    let shrinks = |size| ops.getattr(node, None).is_ok_and(|(attr, _)| size <= attr.size);
+    if size.is_some_and(shrinks) { RoomFor::Deletion } else { RoomFor::Change(0) }
+}
+
 /// What an allocation wants of which so many bytes are missing.
 pub(super) fn wanted_of(mode: AllocateMode, missing: impl FnOnce() -> u64) -> RoomFor {
     if mode == AllocateMode::PunchHole { RoomFor::Deletion } else { RoomFor::Change(missing()) }
@@ -181,6 +187,17 @@ pub(super) fn xattr_mode(flags: i32) -> Option<XattrMode> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::{files_of, put};
+    use crate::volume::Volume;
+
+    #[test]
+    fn a_file_that_grows_wants_what_a_write_wants() {
+        let fs = files_of(Volume::memory(64 << 20));
+        let file = put(&fs, NodeId::ROOT, "a", &[1; 10_000]);
+        let wanted = |size| wanted_of_size(&*fs, file, size);
+        assert_eq!([9_999, 10_000, 0].map(|size| wanted(Some(size))), [RoomFor::Deletion; 3]);
+        assert_eq!([Some(10_001), Some(1 << 40), None].map(wanted), [RoomFor::Change(0); 3]);
+    }
 
     #[test]
     fn times_before_1970_survive() {
