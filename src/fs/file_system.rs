@@ -19,7 +19,7 @@ use std::time::Duration;
 pub struct Fs {
     pub(super) heads: Arc<Heads>,
     pub(super) commits: Arc<Commits>,
-    pub(super) past: Past,
+    pub(super) past: Arc<Past>,
     homing: Homing,
     recovered: Recovered,
 }
@@ -32,7 +32,8 @@ impl Fs {
         let recovered = volume.recover(&mut gates);
         let heads = Arc::new(Heads::new(volume, options, clock, gates.0)?);
         let commits = Arc::new(Commits::new(heads.clone()));
-        let past = Past::new(commits.clone());
+        let past = Arc::new(Past::new(commits.clone()));
+        past.room.belongs_to(&past);
         let fs = Fs { past, heads, commits, homing: Homing::default(), recovered };
         // Before anything takes a place.
         if let Err(e) = fs.homing.keep_all(&fs.commits) {

@@ -126,14 +126,14 @@ impl Past {
     }
 
     /// Lets go of what is needed least, so that somebody who wants this finds room, and waits until it is back, no longer than
-    /// this but for commits. False if there is nothing, or not enough. Called with nothing held.
+    /// this. False if there is nothing, or not enough, or it takes longer. Called with nothing held.
     pub fn make_room(&self, wanted: RoomFor, patience: Duration) -> bool {
         if self.commits.heads.is_read_only() {
             return false;
         }
         let (until, room) = (Instant::now() + patience, &self.room);
         let (made_before, failed_before) = (room.made.load(SeqCst), room.failed.lock().0);
-        let Some(_making) = room.making.try_lock_until(until) else { return false };
+        let Some(making) = room.begin(until) else { return false };
         if room.made.load(SeqCst) != made_before {
             return true;
         }
@@ -142,15 +142,20 @@ impl Past {
         if failed != failed_before && least.is_some_and(|least| least <= wanted) {
             return false;
         }
+        room.beside(making, until, move |past| past.make_some(wanted, until, failed))
+    }
+
+    /// The same, while nobody else does, and to its end; so often there was none before.
+    fn make_some(&self, wanted: RoomFor, until: Instant, failed: u64) -> bool {
         let made = self.let_some_go(wanted, until).unwrap_or_else(|e| {
             log::warn!("no room is made for who writes: {e}");
             false
         });
         if made {
-            room.made.fetch_add(1, SeqCst);
+            self.room.made.fetch_add(1, SeqCst);
         } else if Instant::now() < until {
             // Not for want of time, of which others may have more.
-            *room.failed.lock() = (failed + 1, Some(wanted));
+            *self.room.failed.lock() = (failed + 1, Some(wanted));
         }
         made
     }
@@ -190,7 +195,7 @@ impl Past {
         if !self.could_be_enough(wanted)? {
             return Ok(false);
         }
-        if self.let_go_of_point() && self.bring_in(wanted, before)? {
+        if Instant::now() < until && self.let_go_of_point() && self.bring_in(wanted, before)? {
             return Ok(true);
         }
         let mut has_emptied = false;
@@ -205,6 +210,9 @@ impl Past {
         }
         if self.thin_for(wanted, until)? {
             return Ok(true);
+        }
+        if Instant::now() >= until {
+            return Ok(has_emptied);
         }
         let had_point = self.commits.heads.main().tripwire.let_go();
         if had_point {
@@ -252,6 +260,10 @@ impl Past {
         drop(planner);
         let mut gone = 0;
         for of_line in all[..low].chunk_by(|a, b| a.0.line == b.0.line) {
+            // Nobody waits for it any more.
+            if Instant::now() >= until {
+                break;
+            }
             let snapshots: Vec<SnapshotInfo> = of_line.iter().map(|(_, s)| s.clone()).collect();
             let dropped = self.drop_scheduled(&of_line[0].0, &snapshots, patience(until))?;
             gone += dropped.gone.len();

@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::device::Sim;
-use crate::fixtures::bytes;
+use crate::device::hanging::Hanging;
+use crate::fixtures::{CACHE_BYTES, bytes, make};
 use crate::format::LineId;
 use crate::format::provenance::{Provenance, Reason};
 use crate::fs::{
@@ -11,6 +12,7 @@ use crate::fs::{
     RestoreOrder, Switched,
 };
 use crate::schedule::parse_rules;
+use crate::volume::{Access, OpenOptions};
 use parking_lot::Mutex;
 use std::time::Duration;
 
@@ -34,7 +36,10 @@ pub(super) fn patiently<R>(t: &T, bytes: u64, request: impl Fn() -> Result<R>) -
 
 /// A store of which automatic snapshots hold so many pieces, one a piece, and the live tree one more.
 pub(super) fn scheduled(store: u64, rules: &str, pieces: u64) -> T {
-    let t = T::with(store, FsOptions::default());
+    scheduled_on(T::with(store, FsOptions::default()), rules, pieces)
+}
+
+fn scheduled_on(t: T, rules: &str, pieces: u64) -> T {
     t.fs.set_schedules(MAIN, vec![parse_rules("default", rules).unwrap()]).unwrap();
     let file = t.create(ROOT, "data");
     for n in 0..=pieces {
@@ -188,6 +193,42 @@ fn who_waits_for_room_waits_no_longer_than_he_has() {
     assert_eq!(names(&t), all);
     drop(held);
     assert!(t.fs.make_room(wanted, patience) && names(&t).len() < all.len());
+}
+
+/// Also where one commit takes longer than that; and what nobody waits for any more costs no history.
+#[test]
+fn who_waits_for_room_is_answered_though_a_commit_takes_long() {
+    let disk = Hanging::new(Sim::new(96 << 20, 1));
+    make(disk.clone());
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: CACHE_BYTES };
+    let t = T::on(Volume::open(disk.clone(), options).unwrap(), FsOptions::default());
+    let t = scheduled_on(t, "every=1h keep=all", 30);
+    while t.fs.keep_schedules() {}
+    let (all, wanted) = (names(&t), RoomFor::Change(t.fs.volume().space().available + 1));
+    t.put(ROOT, "to be committed", b"x");
+    disk.hang(true);
+    for patience in [500, 1].map(Duration::from_millis) {
+        let fs = t.fs.clone();
+        let waits: Vec<_> = (0..3)
+            .map(|_| {
+                let fs = fs.clone();
+                std::thread::spawn(move || patiently_within(move || fs.make_room(wanted, patience)))
+            })
+            .collect();
+        let made: Vec<_> = waits.into_iter().map(|waits| waits.join().unwrap()).collect();
+        assert_eq!(made, [Some(false); 3]);
+    }
+    disk.hang(false);
+    // The one that hung is over, and has let nothing go.
+    drop(t.fs.past.room.begin(std::time::Instant::now() + MINUTE).unwrap());
+    assert_eq!(names(&t), all);
+    assert!(t.fs.make_room(wanted, MINUTE) && names(&t).len() < all.len());
+    t.prove();
+}
+
+/// Does something that must not take long.
+fn patiently_within<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Option<R> {
+    crate::device::patience::patiently(Duration::from_secs(20), move |_| work())
 }
 
 #[test]
