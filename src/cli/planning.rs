@@ -7,7 +7,6 @@ use super::output::rfc3339;
 use super::refusal::{told, told_clone};
 use super::space_order::{SpaceOrder, SpaceQuestion};
 use crate::ctl::Failure;
-use crate::format::line::LineState;
 use crate::format::{LineId, ViewId};
 use crate::fs::{Fs, HeldContent, HeldPath};
 use crate::names;
@@ -81,7 +80,7 @@ fn parts(fs: &Fs, planner: &Planner<'_>) -> Result<Value, VolumeError> {
     let parts = planner.parts()?;
     let (mut snapshots, mut clones) = (Vec::new(), Vec::new());
     // What is in the trash is told in one.
-    for line in volume.lines().into_iter().filter(|line| line.state != LineState::Trashed) {
+    for line in volume.lines() {
         for s in volume.own_snapshots(line.id) {
             let mut row = snapshot(&s);
             row["exclusive"] = planner.exclusive(s.id)?.into();

@@ -208,8 +208,15 @@ impl Txn<'_> {
 }
 
 impl Volume {
-    /// All lines, the main line first.
+    /// All lines but those in the trash, the main line first.
     pub fn lines(&self) -> Vec<LineRecord> {
+        let mut lines = self.lines_with_trash();
+        lines.retain(|line| line.state != LineState::Trashed);
+        lines
+    }
+
+    /// All lines, those in the trash too, whose names nobody can say.
+    pub fn lines_with_trash(&self) -> Vec<LineRecord> {
         self.state.read().lines.records().cloned().collect()
     }
 

@@ -16,7 +16,7 @@ use snapfs::format::trash::Trashed;
 use snapfs::fs::Fs;
 
 use crate::lines::{LineKey, MAIN, Model};
-use crate::past::{self, CLONEDIR, line_root, root_of, snapdir_of};
+use crate::past::{CLONEDIR, line_root, root_of, snapdir_of};
 use crate::reference::{self, Body, Content, Id, Line, Tree};
 use crate::trash;
 
@@ -166,9 +166,9 @@ pub fn observe(ops: &dyn Operations, fs: Option<&Fs>) -> Result<Observation, Str
 fn lines(fs: &Fs) -> Result<Vec<SeenLine>, String> {
     let mut seen = Vec::new();
     let listed = list(fs, CLONEDIR, true, 2)?.into_iter().map(|e| (e.name, e.node));
-    let known = past::lines(fs).into_iter().skip(1).map(|line| (line.name.clone(), line_root(&line)));
+    let known = fs.volume().lines().into_iter().skip(1).map(|line| (line.name.clone(), line_root(&line)));
     same("list of .clones", listed.collect::<Vec<_>>(), known.collect())?;
-    for line in past::lines(fs).into_iter().skip(1) {
+    for line in fs.volume().lines().into_iter().skip(1) {
         let here = |e| format!("line {}: {e}", text(&line.name));
         let root = line_root(&line);
         let live = view(fs, root).map_err(|e| here(format!("live: {e}")))?;

@@ -1,6 +1,5 @@
 //! Lines and their snapshots as a person asks for them: through `.clones`, and the `.snapshots` of each line.
 
-use snapfs::format::line::LineState;
 use snapfs::format::{Ino, Key, Kind, LineId};
 use snapfs::fs::{
     Fs, MergeDone, MergeOrder, MergeRefusal, MergeWay, OpenForWriting, Promoted, PromotionOrder, Reason,
@@ -128,16 +127,9 @@ pub fn orphans(fs: &Fs, line: &[u8]) -> Result<usize> {
     Ok(count)
 }
 
-/// All lines that are not in the trash, the main line first.
-pub fn lines(fs: &Fs) -> Vec<LineRecord> {
-    let mut lines = fs.volume().lines();
-    lines.retain(|line| line.state != LineState::Trashed);
-    lines
-}
-
 /// Fails if a line has inodes without a name: after opening none has any, for nobody can have them open.
 pub fn no_orphans(fs: &Fs) -> std::result::Result<(), String> {
-    for line in lines(fs) {
+    for line in fs.volume().lines() {
         match orphans(fs, &line.name) {
             Ok(0) => {}
             found => return Err(format!("line {:?} has inodes without a name: {found:?}", line.name)),

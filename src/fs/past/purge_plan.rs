@@ -233,7 +233,7 @@ impl Past {
         let (volume, mut all, mut met) = (&self.commits.heads.volume, Vec::new(), BTreeSet::new());
         let (trash, trashed) = (volume.trash(), volume.trashed_snapshots());
         let (in_trash, shown): (Vec<_>, Vec<_>) =
-            volume.lines().into_iter().partition(|line| line.state == LineState::Trashed);
+            volume.lines_with_trash().into_iter().partition(|line| line.state == LineState::Trashed);
         let lines_in_trash: BTreeSet<LineId> = in_trash.iter().map(|line| line.id).collect();
         for line in shown.into_iter().chain(in_trash) {
             let in_trash = lines_in_trash.contains(&line.id);

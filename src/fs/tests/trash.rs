@@ -169,6 +169,8 @@ fn a_clone_comes_back_with_all_that_was_written_in_it() {
     drop_clone(&t, "c").unwrap();
     assert_eq!((t.list(CLONEDIR), trash(&t, ROOT)), (vec!["heir".to_string()], vec!["c".to_string()]));
     assert!(t.find(CLONEDIR, ".trash-2").is_err() && t.fs.getattr(clone, None).is_err());
+    let lines: Vec<Vec<u8>> = t.fs.volume().lines().into_iter().map(|line| line.name).collect();
+    assert_eq!(lines, [b"".to_vec(), b"heir".to_vec()]);
     // Its name may be another's, and it cannot be got at.
     let other = t.mkdir(CLONEDIR, "c").unwrap();
     t.put(other, "other", b"x");
