@@ -121,7 +121,11 @@ fn told_about(what: &str, kind: &str, e: &Error) -> Failure {
         // What reads a file system says no more of damage than a sentence.
         Error::Io(why) if why.starts_with(DAMAGED) => (Code::Damaged, why.clone()),
         Error::Io(why) => (Code::Io, why.clone()),
-        Error::Stale => (Code::Other, format!("{e}; nothing was changed, try again")),
+        Error::Stale if kind == "clone" => (Code::Other, format!("{e}; nothing was changed, try again")),
+        // A snapshot goes by itself, too.
+        Error::Stale => {
+            (Code::Other, format!("it was deleted meanwhile, or {e}; nothing was changed, try again"))
+        }
         other => (Code::Other, other.to_string()),
     };
     Failure::new(code, format!("{what}: {why}"))

@@ -106,7 +106,7 @@ fn undelete(fs: &Fs, at: NodeId, order: &UndeleteOrder) -> Result<Value, Failure
                 back.push(one);
             }
             Err(e) => {
-                let mut one = json!({"why": refused(&trash, new, &e).message});
+                let mut one = json!({"why": refused(fs, &trash, new, &e).message});
                 names::put(&mut one, "name", OsStr::from_bytes(&word(&trash)));
                 kept.push(one);
             }
@@ -118,7 +118,7 @@ fn undelete(fs: &Fs, at: NodeId, order: &UndeleteOrder) -> Result<Value, Failure
 }
 
 /// What keeps something from coming back, as a sentence.
-fn refused(trash: &TrashRecord, name: &[u8], e: &Error) -> Failure {
+fn refused(fs: &Fs, trash: &TrashRecord, name: &[u8], e: &Error) -> Failure {
     let shown = names::shown_bytes(&word(trash));
     let kind = match trash.what {
         Trashed::Snapshot(..) => "snapshot",
@@ -136,10 +136,50 @@ fn refused(trash: &TrashRecord, name: &[u8], e: &Error) -> Failure {
         Error::LimitReached => {
             "there are as many clones as there may be: drop one, or snapfs set clones_max="
         }
+        Error::Stale if !is_there(fs, trash) => {
+            "it is in the trash no more: it was brought back, or went for good, meanwhile"
+        }
         Error::Stale => "the clone that it was of is gone: bring that back first, if it is in the trash",
         e => return told_name(&word(trash), e),
     };
     Failure::new(Code::Other, format!("{shown}: {what}"))
+}
+
+fn is_there(fs: &Fs, trash: &TrashRecord) -> bool {
+    fs.volume().trash().iter().any(|other| other.number == trash.number)
+}
+
+/// Has all of these go for good that are there still: which have gone.
+fn empty(fs: &Fs, all: Vec<TrashRecord>) -> Result<Vec<TrashRecord>, Failure> {
+    let mut gone = Vec::new();
+    for trash in all {
+        match fs.empty_trash(trash.number) {
+            Ok(()) => gone.push(trash),
+            // Somebody was faster, or has brought it back.
+            Err(Error::Stale) => {}
+            Err(e) => return Err(told_name(&word(&trash), &e)),
+        }
+    }
+    Ok(gone)
+}
+
+/// Brings all of these back that are there still: which have come. None is an error.
+fn bring_back(fs: &Fs, all: &[&TrashRecord]) -> Result<Vec<Vec<u8>>, Failure> {
+    let (mut back, mut missed) = (Vec::new(), None);
+    for trash in all {
+        match fs.undelete(trash, &trash.name) {
+            Ok(()) => back.push(word(trash)),
+            Err(e) => {
+                let is_gone = !is_there(fs, trash);
+                let refused = refused(fs, trash, &trash.name, &e);
+                if !is_gone {
+                    return Err(refused);
+                }
+                missed = Some(refused);
+            }
+        }
+    }
+    missed.filter(|_| back.is_empty()).map_or(Ok(back), Err)
 }
 
 /// Carries out an order about the trash of the line that a node is of.
@@ -153,14 +193,8 @@ pub(super) fn carry_out(fs: &Fs, at: NodeId, order: &TrashOrder) -> Result<Value
                 let meant = meant.into_iter().flatten().map(|trash| (trash.number, trash));
                 all = meant.collect::<BTreeMap<_, _>>().into_values().collect();
             }
-            for trash in &all {
-                match fs.empty_trash(trash.number) {
-                    Ok(()) | Err(Error::Stale) => {}
-                    Err(e) => return Err(told_name(&word(trash), &e)),
-                }
-            }
             let mut answer = json!({});
-            let gone: Vec<Vec<u8>> = all.iter().map(word).collect();
+            let gone: Vec<Vec<u8>> = empty(fs, all)?.iter().map(word).collect();
             names::put_list(
                 &mut answer,
                 "gone",
@@ -182,13 +216,8 @@ pub(super) fn undo(fs: &Fs, at: NodeId, last: &TrashRecord, dry_run: bool) -> Re
         all.iter().filter(|trash| trash.number == last.number || is_of_one_order(last, trash)).collect();
     // What was deleted first comes back first.
     of_order.reverse();
-    if !dry_run {
-        for trash in &of_order {
-            fs.undelete(trash, &trash.name).map_err(|e| refused(trash, &trash.name, &e))?;
-        }
-    }
+    let back = if dry_run { of_order.into_iter().map(word).collect() } else { bring_back(fs, &of_order)? };
     let mut answer = json!({});
-    let back: Vec<Vec<u8>> = of_order.into_iter().map(word).collect();
     names::put_list(&mut answer, "undeleted", &back.iter().map(|n| OsStr::from_bytes(n)).collect::<Vec<_>>());
     Ok(answer)
 }
@@ -241,5 +270,25 @@ mod tests {
         assert_eq!(undo(), many.iter().map(|s| s.name.clone()).collect::<Vec<_>>());
         assert_eq!(undo(), [b"other"]);
         assert_eq!(fs.snapshots(), all);
+    }
+    #[test]
+    fn whoever_was_slower_is_told_what_he_has_done_and_that_others_have_the_rest() {
+        let fs = Fs::open(Volume::memory(1 << 30), FsOptions::default(), Clock::manual(1000)).unwrap();
+        fs.volume().set_terms(LineId::MAIN, |terms| terms.trash = Some(3600)).unwrap();
+        ["a", "b"].iter().for_each(|name| snapshot(&fs, name));
+        let by = Provenance::default();
+        for name in [b"a", b"b"] {
+            fs.discard_snapshot_of(NodeId::ROOT, name, &by).unwrap();
+        }
+        let all = fs.trash_of(NodeId::ROOT).unwrap();
+        let (b, a) = (&all[0], &all[1]);
+        fs.undelete(a, b"a").unwrap();
+        assert_eq!(bring_back(&fs, &[a, b]).unwrap(), [b"b"]);
+        let refused = bring_back(&fs, &[a, b]).unwrap_err();
+        assert!(refused.message.contains("b: it is in the trash no more"), "{refused}");
+        fs.discard_snapshot_of(NodeId::ROOT, b"b", &by).unwrap();
+        let again = fs.trash_of(NodeId::ROOT).unwrap().remove(0);
+        let gone = empty(&fs, vec![a.clone(), b.clone(), again.clone()]).unwrap();
+        assert_eq!(gone, [again]);
     }
 }

@@ -32,8 +32,7 @@ impl Fs {
         let recovered = volume.recover(&mut gates);
         let heads = Arc::new(Heads::new(volume, options, clock, gates.0)?);
         let commits = Arc::new(Commits::new(heads.clone()));
-        let past = Arc::new(Past::new(commits.clone()));
-        past.room.belongs_to(&past);
+        let past = Past::new(commits.clone());
         let fs = Fs { past, heads, commits, homing: Homing::default(), recovered };
         // Before anything takes a place.
         if let Err(e) = fs.homing.keep_all(&fs.commits) {

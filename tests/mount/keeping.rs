@@ -208,3 +208,93 @@ fn a_trash_on_a_real_mount() {
     p.umount();
     p.check();
 }
+
+/// Whoever does one thing with what others do another with at the same moment: either comes first.
+#[test]
+fn all_that_keeps_and_deletes_at_once() {
+    const ROUNDS: usize = 24;
+    /// What is said when somebody else was faster. Of hundreds of commands at once nothing else goes wrong.
+    const REASONS: [&str; 12] = [
+        "a snapshot of that name exists",
+        "a clone of that name exists",
+        "no such snapshot",
+        "no such clone",
+        "no such view",
+        "it matches no",
+        "not in the trash",
+        "in the trash no more",
+        "by now; bring this one back under another name",
+        "there is nothing to take back",
+        "it has no hold 't'",
+        "the trash is empty",
+    ];
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("commit=1");
+    p.ok(&["set", "trash=1h", "mnt"]);
+    p.ok(&["schedule", "mnt", "every=1m", "keep=2h", "always"]);
+    type Job = fn(&Place, usize, &mut dyn FnMut(&[&str]));
+    let jobs: [Job; 8] = [
+        |p, n, run| {
+            let _ = fs::write(p.path("a"), format!("{n}"));
+            run(&["create", "mnt", NAMES[n % 5]]);
+        },
+        |_, n, run| match n % 3 {
+            0 => run(&["clone", "mnt", CLONES[n % 2]]),
+            1 => run(&["drop", "mnt", CLONES[n / 2 % 2]]),
+            _ => run(&["undelete", "mnt", [".clones/*", ".clones/c1"][n / 3 % 2]]),
+        },
+        |_, n, run| {
+            run(&["hold", "mnt", NAMES[n % 5], "--tag", "t"]);
+            run(&["release", "mnt", NAMES[n % 5], "--tag", "t"]);
+        },
+        |p, n, run| match n % 3 {
+            0 => drop(fs::remove_dir(p.path(".snapshots").join(NAMES[n % 5]))),
+            1 => run(&["delete", "mnt", NAMES[n % 5]]),
+            _ => run(&["delete", "mnt", "n*"]),
+        },
+        |_, n, run| match n % 3 {
+            0 => run(&["undelete", "mnt", NAMES[n % 5]]),
+            1 => run(&["undelete", "mnt", NAMES[n % 5], "--as", "other"]),
+            _ => run(&["undelete", "mnt", "n*"]),
+        },
+        |_, _, run| run(&["undo", "mnt"]),
+        |_, n, run| match n % 4 {
+            0 => run(&["delete", "mnt", "--trash", NAMES[n % 5]]),
+            1 => run(&["delete", "mnt", "--trash"]),
+            2 => run(&["list", "mnt", "--trash"]),
+            _ => run(&["status", "mnt"]),
+        },
+        |_, n, run| match n % 2 {
+            0 => run(&["schedule", "mnt", "--run"]),
+            _ => run(&["prune", "mnt"]),
+        },
+    ];
+    let odd: Vec<String> = std::thread::scope(|s| {
+        let work = |job: Job| {
+            let p = &p;
+            move || {
+                let mut odd = Vec::new();
+                for n in 0..ROUNDS {
+                    job(p, n, &mut |args| {
+                        let said = p.run(args);
+                        let lines =
+                            said.err.lines().filter(|line| !REASONS.iter().any(|why| line.contains(why)));
+                        odd.extend(lines.map(|line| format!("{args:?} {}: {line}", said.code)));
+                    });
+                }
+                odd
+            }
+        };
+        let all: Vec<_> = jobs.into_iter().map(|job| s.spawn(work(job))).collect();
+        all.into_iter().flat_map(|one| one.join().unwrap()).collect()
+    });
+    assert!(odd.is_empty(), "{}", odd.join("\n"));
+    p.umount();
+    p.check();
+}
+
+const NAMES: [&str; 5] = ["n0", "n1", "n2", "n3", "n4"];
+const CLONES: [&str; 2] = ["c0", "c1"];

@@ -1,12 +1,11 @@
 //! What is known of the room that can be made, from one time to the next. It is lost with the mount.
 
-use super::snapdir::Past;
 use crate::format::ViewId;
 use crate::ops::RoomFor;
 use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 /// What the count was of: it is as old as this is.
@@ -37,8 +36,6 @@ impl Drop for Making {
 #[derive(Default)]
 pub struct MadeRoom {
     is_made: IsMade,
-    /// Whose room it is.
-    past: OnceLock<Weak<Past>>,
     /// How often some was made.
     pub made: AtomicU64,
     /// How often none was to be had, and for what, the last time.
@@ -54,11 +51,6 @@ pub struct MadeRoom {
 }
 
 impl MadeRoom {
-    /// It is the room of that past.
-    pub fn belongs_to(&self, past: &Arc<Past>) {
-        let _ = self.past.set(Arc::downgrade(past)); // once
-    }
-
     /// Waits until nobody else lets something go, for no longer than until then.
     pub fn begin(&self, until: Instant) -> Option<Making> {
         let (is_made, ended) = &*self.is_made;
@@ -70,41 +62,6 @@ impl MadeRoom {
         }
         *taken = true;
         Some(Making(self.is_made.clone()))
-    }
-
-    /// Has something let go by a thread of its own, and waits for it for no longer than until then: a commit, or a device, may take as
-    /// long as it will. False if it is not over by then; it goes on. Where no thread starts it is done here, and waited for.
-    pub fn beside(
-        &self,
-        making: Making,
-        until: Instant,
-        let_go: impl FnOnce(&Past) -> bool + Send + 'static,
-    ) -> bool {
-        let Some(past) = self.past.get().and_then(Weak::upgrade) else { return false };
-        let (say, said) = sync_channel(1);
-        let work = move || {
-            let made = let_go(&past);
-            // Whoever is told may have nothing of it in use any more.
-            drop((past, making));
-            let _ = say.send(made); // he may not wait any more
-        };
-        // Kept here as well, because a thread that does not start takes what it was to do along.
-        let work = Arc::new(Mutex::new(Some(work)));
-        let take = {
-            let work = work.clone();
-            move || work.lock().take()
-        };
-        let started = std::thread::Builder::new().name("room".into()).spawn(move || {
-            if let Some(work) = take() {
-                work();
-            }
-        });
-        if started.is_err()
-            && let Some(work) = work.lock().take()
-        {
-            work();
-        }
-        said.recv_timeout(until.saturating_duration_since(Instant::now())).unwrap_or(false)
     }
 
     /// Snapshots have come or gone, or schedules.
@@ -123,4 +80,26 @@ impl MadeRoom {
     pub fn may_free_bytes(&self) -> u64 {
         self.may_free.load(SeqCst)
     }
+}
+
+/// Has something let go by a thread of its own, and waits for it for no longer than until then: a commit, or a device, may take as
+/// long as it will. False if it is not over by then; it goes on. Where no thread starts it is done here, and waited for.
+pub fn beside(until: Instant, let_go: impl FnOnce() -> bool + Send + 'static) -> bool {
+    let (say, said) = sync_channel(1);
+    let work = move || {
+        let _ = say.send(let_go()); // nobody may wait any more
+    };
+    // Kept here as well, because a thread that does not start takes what it was to do along.
+    let work = Arc::new(Mutex::new(Some(work)));
+    let here = work.clone();
+    let started = std::thread::Builder::new().name("room".into()).spawn(move || {
+        let taken = work.lock().take();
+        taken.map(|work| work())
+    });
+    if started.is_err()
+        && let Some(work) = here.lock().take()
+    {
+        work();
+    }
+    said.recv_timeout(until.saturating_duration_since(Instant::now())).unwrap_or(false)
 }

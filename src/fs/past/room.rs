@@ -9,7 +9,7 @@
 //! Whoever waits here holds nothing, and one at a time lets something go; the others find that room was made. What may be had so is known ahead,
 //! so that `statfs` tells it at no cost.
 
-use super::made_room::Counted;
+use super::made_room::{Counted, beside};
 use super::snapdir::Past;
 use crate::format::line::LineState;
 use crate::format::{Ino, ViewId};
@@ -142,7 +142,13 @@ impl Past {
         if failed != failed_before && least.is_some_and(|least| least <= wanted) {
             return false;
         }
-        room.beside(making, until, move |past| past.make_some(wanted, until, failed))
+        let Some(past) = self.me.upgrade() else { return false };
+        beside(until, move || {
+            let made = past.make_some(wanted, until, failed);
+            // Whoever is told may be the last to use it, and the next to make some.
+            drop((past, making));
+            made
+        })
     }
 
     /// The same, while nobody else does, and to its end; so often there was none before.

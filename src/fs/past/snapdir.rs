@@ -31,8 +31,8 @@ use crate::volume::{NewHold, NewSnapshot, ReserveFor, SnapshotInfo, VolumeError}
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// Cookies of snapshots are their view numbers plus this: behind `.` and `..`.
@@ -68,6 +68,8 @@ pub type OneAtATime<'a> = MutexGuard<'a, ()>;
 /// The past of the heads: snapshots, and how they are reached. Any thread may call any method. Lock order: `snapshot_lock`
 /// before everything of `commits`; the tables of those that stand alone and of known `.snapshots` are leaves.
 pub struct Past {
+    /// Itself, for threads of its own.
+    pub(super) me: Weak<Past>,
     /// What is below.
     pub commits: Arc<Commits>,
     /// One snapshot at a time is created, renamed or deleted.
@@ -96,8 +98,9 @@ pub struct Past {
 
 impl Past {
     /// Of the heads of `commits`.
-    pub fn new(commits: Arc<Commits>) -> Past {
-        Past {
+    pub fn new(commits: Arc<Commits>) -> Arc<Past> {
+        Arc::new_cyclic(|me| Past {
+            me: me.clone(),
             commits,
             snapshot_lock: Mutex::new(()),
             purging: Mutex::new(()),
@@ -110,7 +113,7 @@ impl Past {
             room: MadeRoom::default(),
             under_way: Arc::default(),
             arriving: Arriving::default(),
-        }
+        })
     }
 
     /// Keeps a snapshot from being deleted until [`Self::let_go`]. The caller keeps deletions off meanwhile.
