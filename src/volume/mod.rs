@@ -76,6 +76,8 @@ mod younger;
 #[cfg(test)]
 mod copy_tests;
 #[cfg(test)]
+mod lines_tests;
+#[cfg(test)]
 mod sides_tests;
 #[cfg(test)]
 mod space_tests;

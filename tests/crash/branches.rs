@@ -104,7 +104,8 @@ fn change_lines(w: &mut World, rng: &mut Rng, round: usize) {
     let own = w.snapshots();
     let shown = (!shown.is_empty()).then(|| shown[rng.usize(..shown.len())].clone());
     let own = (!own.is_empty()).then(|| own[rng.usize(..own.len())].clone());
-    match (rng.u8(0..20), own, shown) {
+    let trash = (w.trash() > 0).then(|| rng.usize(..w.trash().max(1)));
+    match (rng.u8(0..25), own, shown) {
         (0 | 1, ..) if room => w.clone_line(&format!("c{round}")),
         (2 | 3, _, Some(from)) if room => w.fork(&format!("l{round}"), &from),
         (4, ..) => w.drop_line(other),
@@ -126,6 +127,9 @@ fn change_lines(w: &mut World, rng: &mut Rng, round: usize) {
         }
         (17, ..) if other != MAIN => w.promote(other),
         (18 | 19, ..) => w.undo(),
+        (20, ..) => w.keep_trash(rng.u8(0..4) > 0),
+        (21..=23, ..) if trash.is_some() => w.undelete(trash.unwrap_or(0)),
+        (24, ..) if trash.is_some() => w.empty_trash(trash.unwrap_or(0)),
         (9, _, Some(to)) if rng.bool() => w.roll_back(&to),
         (9, ..) => w.commit(),
         // A device that fails then leaves no line to turn to.

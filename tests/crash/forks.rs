@@ -3,11 +3,12 @@
 use snapfs::fs::{
     Fs, MergeRefusal, MergeWay, OpenForWriting, Promoted, Reason, Refusal, Switched, TakenBack, Undoable,
 };
-use snapfs::ops::{Error, Result};
+use snapfs::ops::{Error, NodeId, Operations, Result, XattrMode};
 use snapfs::volume::SnapshotInfo;
 use std::cell::{Cell, RefCell};
 
 use crate::lines::{LineKey, MAIN, Model};
+use crate::observe::ADMIN;
 use crate::past;
 use crate::reference::{Expect, Snapshot, Why};
 use crate::world::{Excuse, Kind, World};
@@ -175,6 +176,9 @@ impl World {
 
     /// Takes back what was done to the line at hand at last, if that can be taken back.
     pub fn undo(&mut self) {
+        if let Some(at) = self.model.deletion_to_undo() {
+            return self.undelete(at);
+        }
         let guards = self.model.last_undoable().map(|(before, after)| (before.clone(), after.cloned()));
         let Some((before, after)) = guards else { return };
         let root = self.root();
@@ -271,10 +275,7 @@ impl World {
                 });
             }
             if let Some(line) = dropped() {
-                next(&|model| {
-                    let gone = model.drop_line(line);
-                    assert!(gone.is_ok(), "it is no main line");
-                });
+                next(&|model| model.drop_merged(line));
             }
             states
         };
@@ -317,6 +318,40 @@ impl World {
         {
             self.let_go_of_line(line);
         }
+    }
+
+    /// Has what is deleted from now on be in the trash, or go for good. A store without room has none.
+    pub fn keep_trash(&mut self, on: bool) {
+        if self.excuse != Excuse::Nothing {
+            return;
+        }
+        let value: &[u8] = if on { b"1h" } else { b"none" };
+        let real = |fs: &Fs| fs.setxattr(&ADMIN, NodeId::ROOT, b"user.snapfs.trash", value, XattrMode::Set);
+        self.run(format!("trash {on}"), Kind::Change, real, |model| {
+            model.keeps_trash = on;
+            Ok(())
+        });
+    }
+
+    /// Things in the trash.
+    pub fn trash(&self) -> usize {
+        self.model.trash().len()
+    }
+
+    /// Brings one of them back under its name.
+    pub fn undelete(&mut self, at: usize) {
+        let name = self.model.trash()[at].name.clone();
+        let real = |fs: &Fs| fs.undelete(&fs.volume().trash()[at], &name);
+        self.run(format!("undelete {at}"), Kind::Durable, real, |model| model.undelete(at, &name));
+    }
+
+    /// Has one of them go for good.
+    pub fn empty_trash(&mut self, at: usize) {
+        let real = |fs: &Fs| fs.empty_trash(fs.volume().trash()[at].number);
+        self.run(format!("empty {at} of the trash"), Kind::MakesRoom, real, |model| {
+            model.empty_trash(at);
+            Ok(())
+        });
     }
 
     pub fn rename_line(&mut self, line: LineKey, to: &str) {

@@ -26,6 +26,9 @@ mod past;
 mod reference;
 mod sides;
 mod tape;
+#[allow(dead_code, reason = "shared with the test program `model`")]
+#[path = "../model/trash.rs"]
+mod trash;
 mod workloads;
 mod world;
 
