@@ -396,11 +396,14 @@ fn sums(
     Ok(object)
 }
 
-/// All snapshots of a line, or of all lines, oldest first, with what they are known by everywhere.
+/// All snapshots of a line, or of all lines that are not in the trash, oldest first, with what they are known by everywhere.
 fn identities(fs: &Fs, store: &Path, at: NodeId, all: bool) -> Result<Value, Failure> {
     let (volume, line) = (fs.volume(), fs.line_at(at).map_err(|e| told(store, &e))?);
     let found: Vec<SnapshotInfo> = match all {
-        true => volume.lines().iter().flat_map(|line| volume.own_snapshots(line.id)).collect(),
+        true => {
+            let shown = volume.lines().into_iter().filter(|line| line.state.is_shown());
+            shown.flat_map(|line| volume.own_snapshots(line.id)).collect()
+        }
         false => volume.snapshots(line),
     };
     let rows = found.iter().map(|snapshot| {

@@ -146,6 +146,7 @@ impl Fs {
             );
         };
         if let Some(snapshot) = volume.find_identity(begin.identity) {
+            self.refuse_hollow(&snapshot)?;
             self.give_up_rest(&begin, &at_work);
             let line = volume.line(snapshot.line)?.name;
             return Ok(ReceivedSnapshot { snapshot, line, was_here: true, bytes: reader.offset });
@@ -178,8 +179,8 @@ impl Fs {
     pub fn offer(&self, begin: &StreamBegin, order: &ReceiveOrder<'_>) -> Result<()> {
         self.heads.check_writable()?;
         let volume = &self.heads.volume;
-        if volume.find_identity(begin.identity).is_some() {
-            return Ok(());
+        if let Some(snapshot) = volume.find_identity(begin.identity) {
+            return self.refuse_hollow(&snapshot);
         }
         self.destination(begin, order)?;
         let has = |arrival: Arrival| {
@@ -191,6 +192,18 @@ impl Fs {
             return refused(format!("about {wanted} bytes are to come, and there is room for {room}"));
         }
         Ok(())
+    }
+
+    /// What lacks content that was purged here is no copy of what is sent, and what is sent would bring that content back.
+    fn refuse_hollow(&self, here: &SnapshotInfo) -> Result<()> {
+        if !self.lacks_content(here)? {
+            return Ok(());
+        }
+        let name = names::shown_bytes(&here.name);
+        refused(format!(
+            "'{name}' is here, and content was purged from it: it is no copy of all that is sent; delete it here to have it \
+             received with that content"
+        ))
     }
 
     /// What is being received, or waits for the rest.
@@ -328,7 +341,7 @@ impl Fs {
     /// Says which base is wanted, and which snapshots that are here come nearest.
     fn no_base<T>(&self, begin: &StreamBegin) -> Result<T> {
         let volume = &self.heads.volume;
-        let lines = volume.lines();
+        let lines: Vec<_> = volume.lines().into_iter().filter(|line| line.state.is_shown()).collect();
         let all = lines.iter().flat_map(|line| volume.own_snapshots(line.id));
         let nearest = all.filter(|s| s.created <= begin.created).max_by_key(|s| s.created);
         let nearest = match nearest.and_then(|s| Some((volume.identity(s.id)?, s))) {

@@ -15,6 +15,7 @@ use crate::format::log::{Effect, Promotion};
 use crate::format::provenance::Provenance;
 use crate::format::superblock::PendingPoint;
 use crate::format::terms::Terms;
+use crate::format::view::ViewRecord;
 use crate::format::{Generation, Identity, LineId, ViewId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::tree;
@@ -34,6 +35,12 @@ impl VolumeState {
         self.history.begin_as(record.head, record.id, record.created);
         self.roots.insert(record.head, tree::empty(self.epoch));
         self.account(record.head, 1, Vec::new());
+    }
+
+    /// The line in which something is received that is told against a snapshot.
+    pub(super) fn arrival_on(&self, base: ViewId) -> Option<&LineRecord> {
+        let mut receiving = self.lines.records().filter(|line| line.state == LineState::Receiving);
+        receiving.find(|line| line.base == Some(base))
     }
 
     pub(super) fn set_line_state(&mut self, line: LineId, state: LineState) {
@@ -114,8 +121,8 @@ impl Txn<'_> {
 }
 
 impl Volume {
-    /// A line for what is being received: it begins as a snapshot is, or empty. Durable with the next commit or
-    /// [`Volume::sync`].
+    /// A line for what is being received: it begins as a snapshot is, or empty. That snapshot stays until the line is there no
+    /// more. Durable with the next commit or [`Volume::sync`].
     pub fn begin_receiving(
         &self,
         name: &[u8],
@@ -136,7 +143,11 @@ impl Volume {
             return Err(NO_NUMBER);
         }
         let line = match from {
-            Some(from) => Some(state.own_snapshot(from)?.line),
+            Some(from) => {
+                let line = state.own_snapshot(from)?.line;
+                state.check_not_in_trash(line)?;
+                Some(line)
+            }
             None => None,
         };
         let generation = state.lines.slots.find_generations(2).ok_or(NO_GENERATION)?;
@@ -196,9 +207,7 @@ impl Volume {
 
     /// The line in which something is received that is told against a snapshot.
     pub fn received_against(&self, base: ViewId) -> Option<LineRecord> {
-        let state = self.state.read();
-        let mut receiving = state.lines.records().filter(|line| line.state == LineState::Receiving);
-        receiving.find(|line| line.base == Some(base)).cloned()
+        self.state.read().arrival_on(base).cloned()
     }
 
     /// What a snapshot is known by in all stores. One that was there before a split is the same in both.
@@ -212,9 +221,14 @@ impl Volume {
         )
     }
 
-    /// The snapshot that is known by this, if it is here. Looks at all.
+    /// The snapshot that is known by this, if it is here. What is in the trash, by itself or with its line, is not: it goes
+    /// without asking anybody. Looks at all.
     pub fn find_identity(&self, identity: Identity) -> Option<SnapshotInfo> {
-        let ids: Vec<ViewId> = self.state.read().history.views().map(|view| view.id).collect();
+        let ids: Vec<ViewId> = {
+            let state = self.state.read();
+            let stays = |view: &&ViewRecord| state.check_not_in_trash(view.line).is_ok();
+            state.history.views().filter(stays).map(|view| view.id).collect()
+        };
         let found = ids.into_iter().rev().find(|id| self.identity(*id) == Some(identity))?;
         self.snapshot_info(found)
     }
