@@ -78,8 +78,12 @@ struct Row {
     names: i64,
     /// Names that its inode says came.
     links: i64,
+    /// Entries that came.
+    come: i64,
     /// The type that a new entry says.
     kind: Option<FileType>,
+    /// In the base the number is of something of another type.
+    is_other_type: bool,
 }
 
 struct Proof<'p> {
@@ -102,9 +106,6 @@ impl InodeVisitor for Proof<'_> {
     fn begin(&mut self, ino: Ino, old: Option<&Inode>, new: Option<&Inode>) -> Sound<()> {
         (self.ino, self.old_inode, self.inode) = (ino, old.cloned(), new.cloned());
         (self.entries, self.subdirectories, self.has_new_xattrs) = (0, 0, false);
-        if let (Some(old), Some(new)) = (old, new) {
-            must!(old.kind == new.kind, "inode {} becomes a {:?}", ino.0, new.kind);
-        }
         Ok(())
     }
 
@@ -124,6 +125,13 @@ impl InodeVisitor for Proof<'_> {
     fn end(&mut self) -> Sound<()> {
         let ino = self.ino;
         let Some(inode) = self.inode.take() else {
+            if self.new.inode(ino)?.is_some_and(|inode| inode.nlink > 0) {
+                // One of another type has its number, and comes next.
+                let names = self.old_inode.take().map_or(0, |old| names_of(&old));
+                let row = self.row(ino);
+                (row.is_other_type, row.links) = (true, -names);
+                return Ok(());
+            }
             let [from, to] = [ino.0, ino.0 + 1].map(|object| Key { object, kind: 0, rest: 0 });
             let left = self.new.range(&from, &to).next().transpose()?;
             must!(left.is_none(), "inode {} goes, and some of it is left", ino.0);
@@ -138,8 +146,7 @@ impl InodeVisitor for Proof<'_> {
             must!(links == i64::from(inode.nlink), "directory {} has a link count of {}", ino.0, inode.nlink);
         } else {
             must!(self.entries == 0, "inode {} has names in it, and is no directory", ino.0);
-            let links = i64::from(inode.nlink) - i64::from(before.map_or(0, |old| old.nlink));
-            self.row(ino).links = links;
+            self.row(ino).links += names_of(&inode) - before.map_or(0, names_of);
         }
         self.row(ino);
         self.content(ino, &inode)?;
@@ -180,6 +187,7 @@ impl Proof<'_> {
                 row.balance = row.balance.wrapping_add(print);
                 row.names += by;
                 if by > 0 {
+                    row.come += by;
                     let other = row.kind.is_some_and(|kind| kind != entry.kind);
                     must!(!other, "two names of inode {} say that it is of two types", entry.ino.0);
                     row.kind = Some(entry.kind);
@@ -290,6 +298,9 @@ impl Proof<'_> {
             let Some(inode) = self.new.inode(ino)? else { continue };
             let says = row.kind.is_none_or(|kind| kind == inode.kind);
             must!(says, "a name of inode {number} says that it is a {:?}", row.kind);
+            // A name that did not come says of which type it was.
+            let all_came = !row.is_other_type || row.come == names_of(&inode);
+            must!(all_came, "a name of inode {number} says that it is what it was, and it is a {:?}", inode.kind);
             if inode.kind != FileType::Directory {
                 must!(row.names == row.links, "inode {number} has another count of names than names");
                 continue;
@@ -328,6 +339,11 @@ impl Proof<'_> {
         reached.append(&mut way);
         Ok(())
     }
+}
+
+/// How many names an inode has that is sound.
+fn names_of(inode: &Inode) -> i64 {
+    if inode.kind == FileType::Directory { 1 } else { inode.nlink.into() }
 }
 
 /// A name as a number: equal sets of names have equal sums.
