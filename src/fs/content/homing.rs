@@ -40,6 +40,8 @@ pub struct HomingStep {
     pub more: bool,
     /// Without a commit nothing more can be done.
     pub waits: bool,
+    /// Something waits for a commit that lets go of what readers of older states may still reach.
+    pub leaving: bool,
 }
 
 /// Where the rounds are.
@@ -163,15 +165,17 @@ impl Homing {
             let (budget, step, out) = (&mut budget, HomingStep::default(), BTreeMap::new());
             let mut pass = Pass { commits, head, view, budget, round, done: step, out };
             let passed = pass.files(ino, offset)?;
-            let HomingStep { copied, moved, waits, .. } = pass.done;
-            round.busy |= waits || copied + moved > 0;
+            let HomingStep { copied, moved, waits, leaving, .. } = pass.done;
+            round.busy |= waits || leaving || copied + moved > 0;
             done.copied += copied;
             done.moved += moved;
+            done.waits |= waits;
+            done.leaving |= leaving;
             match passed {
                 Passed::All => {}
                 Passed::Until(ino, offset) => {
                     round.at = Some((head.line, ino, offset));
-                    return Ok(HomingStep { more: true, waits: done.copied + done.moved > 0, ..done });
+                    return Ok(HomingStep { more: true, ..done });
                 }
                 Passed::Full => {
                     round.passed_over = true;
@@ -182,11 +186,12 @@ impl Homing {
         if !round.passed_over && round.heads == names() {
             volume.end_keeping_homes();
         }
-        round.busy |= volume.makes_room();
+        done.waits |= volume.makes_room();
+        round.busy |= done.waits;
         if !round.busy {
             commits.heads.rested.store(round.stamp, Relaxed);
         }
-        Ok(HomingStep { more: round.busy, waits: round.busy, ..done })
+        Ok(HomingStep { more: round.busy, ..done })
     }
 }
 
@@ -252,7 +257,7 @@ impl Pass<'_> {
                     let part = (start + inside, extent.slice(inside, len));
                     match what {
                         AtHome::Nothing => home.push(part),
-                        AtHome::Leaving => self.done.waits = true,
+                        AtHome::Leaving => self.done.leaving = true,
                         AtHome::Content => self.make_room(ino, part)?,
                     }
                 }
