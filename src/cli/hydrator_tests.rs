@@ -422,3 +422,24 @@ fn a_copy_in_the_trash_of_the_other_store_is_none() {
     to.volume().trash().iter().for_each(|trash| to.empty_trash(trash.number).unwrap());
     prove(&to, "the other store");
 }
+
+/// When all has come, and is proved, an order to stop is heard as well.
+#[test]
+fn what_is_proved_waits_when_it_is_told_to_stop() {
+    let (from, to) = (open(&source()).unwrap(), open(&new_sim(2)).unwrap());
+    let dir = mkdir(&from, NodeId::ROOT, "many");
+    (0..4500).for_each(|n| drop(mkdir(&from, dir, &n.to_string())));
+    snapshot(&from, "three");
+    let record = begin(&from, &to, "three").unwrap();
+    let sent = AtomicU64::new(0);
+    let gate = |bytes: usize| match sent.fetch_add(bytes as u64, SeqCst) {
+        _ if bytes == 0 => Err(io::Error::other("stop")),
+        _ => Ok(()),
+    };
+    assert!(hydrating(&from, Some(&to)).copy(&record, &gate, &|_, _| ()).is_err());
+    let sent = sent.into_inner();
+    assert!(to.arrivals()[0].record.received_bytes > sent / 2);
+    let again = try_once(&from, &to, &record).unwrap();
+    assert!(again < sent / 10, "{again} after {sent} bytes");
+    assert_eq!(sum(&from, "three"), sum(&to, "three"));
+}

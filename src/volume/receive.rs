@@ -8,7 +8,7 @@ use super::commit::Prepare;
 use super::lines::{NO_GENERATION, NO_NUMBER, NO_SLOT};
 use super::snapshot::NewSnapshot;
 use super::state::VolumeState;
-use super::{ReserveFor, Result, SnapshotInfo, Txn, Volume, VolumeError};
+use super::{ReserveFor, Result, SnapshotInfo, Txn, View, Volume, VolumeError};
 use crate::format::ids::COUNTER_MAX;
 use crate::format::line::{LineRecord, LineState};
 use crate::format::log::{Effect, Promotion};
@@ -78,6 +78,31 @@ impl VolumeState {
 }
 
 impl Txn<'_> {
+    /// Ends the transaction with a line that begins as its own is then, from a point that nobody else needs, and that stands on
+    /// the base: in one record.
+    fn fork_to_receive(
+        self,
+        name: &[u8],
+        base: ViewId,
+        created: (i64, u32),
+        terms: Terms,
+    ) -> Result<LineRecord> {
+        let (point, new) = self.next_clone(name, created, &Provenance::default())?;
+        let record = LineRecord { terms, state: LineState::Receiving, ..new };
+        let id = record.id;
+        let mut effects: Vec<Effect<'_>> = point.iter().cloned().map(Effect::Point).collect();
+        effects.extend([Effect::CreateLine(record.clone()), Effect::Rebase(id, Some(base))]);
+        effects.extend(point.iter().map(|point| Effect::Delete(point.id)));
+        let mut turn = self.end_with(&effects);
+        let state = turn.alone();
+        let point_id = point.as_ref().map(|point| point.id);
+        point.into_iter().for_each(|point| state.take_point(point));
+        state.create_line(record.clone());
+        state.set_base(id, Some(base));
+        point_id.into_iter().for_each(|id| state.delete(id));
+        Ok(LineRecord { base: Some(base), ..record })
+    }
+
     /// Ends the transaction, which is on a line that is being received: that is part of the store from then on.
     fn publish_line(
         self,
@@ -170,6 +195,32 @@ impl Volume {
         turn.alone().create_line(record.clone());
         self.tell(turn, &Effect::CreateLine(record.clone()));
         Ok(record)
+    }
+
+    /// The same that begins as the head of a line is, in which what has come home since the base is home: that head must be `seen`,
+    /// to whoever looks the same as the base. None, with nothing done, if it is another by now.
+    pub fn begin_receiving_in(
+        &self,
+        name: &[u8],
+        (line, seen): (LineId, &View),
+        base: ViewId,
+        created: (i64, u32),
+        terms: Terms,
+    ) -> Result<Option<LineRecord>> {
+        assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "the name is made above");
+        self.check_writable()?;
+        // Not while a commit is open: it would know the point and not its tree.
+        let _no_commit = self.committer.lock();
+        self.check_writable()?;
+        let txn = self.begin(line)?;
+        if !txn.view().is_same_tree(seen) || !txn.state().shows(line, base) {
+            return Ok(None);
+        }
+        txn.state().check_not_in_trash(line)?;
+        self.reserve_records(txn.state(), RECORDS_OF_A_LINE + 1, ReserveFor::Write)?;
+        let record = txn.fork_to_receive(name, base, created, terms)?;
+        self.write_log();
+        Ok(Some(record))
     }
 
     /// Makes a line that has been received part of the store, with a snapshot of it: in one record. `prepare` does what is

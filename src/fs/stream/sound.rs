@@ -18,10 +18,15 @@ use crate::ops::FileType;
 use crate::volume::{View, VolumeError};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What is wrong, or a failure of the store.
+/// So much is looked at between two questions whether to go on: an inode, an extent behind the end of a file, or a directory on
+/// the way to the root each count one.
+const LOOKS: u64 = 4096;
+
+/// What is wrong, a failure of the store, or an order to stop.
 enum Wrong {
     What(String),
     Store(VolumeError),
+    Stopped,
 }
 
 impl From<VolumeError> for Wrong {
@@ -42,11 +47,13 @@ macro_rules! must {
     ($condition:expr, $($what:tt)*) => { if !$condition { return Err(Wrong::What(format!($($what)*))); } };
 }
 
-/// Proves what was received on top of a base, and counts the sum over it from that of the base. `bad` makes the error of what
-/// is wrong.
+/// Proves what was received on top of a base, and counts the sum over it from that of the base. What it takes follows what
+/// differs. `goes_on` is asked again and again whether to go on; if not, it ends as if what carries the stream had broken. `bad`
+/// makes the error of what is wrong.
 pub fn prove(
     base: Option<(&View, u128)>,
     new: &View,
+    goes_on: &mut dyn FnMut() -> bool,
     bad: &dyn Fn(String) -> StreamError,
 ) -> Result<u128, StreamError> {
     let (old, sum) = base.map_or((None, 0), |(view, sum)| (Some(view), sum));
@@ -60,12 +67,17 @@ pub fn prove(
         entries: 0,
         subdirectories: 0,
         has_new_xattrs: false,
+        looks: 0,
+        goes_on,
     };
     let done = visit_inodes(old, new, &mut proof).and_then(|()| proof.finish());
     match done {
         Ok(()) => Ok(proof.sum),
         Err(Wrong::What(what)) => Err(bad(what)),
         Err(Wrong::Store(e)) => Err(e.into()),
+        Err(Wrong::Stopped) => {
+            Err(StreamError::Carrier(std::io::Error::new(std::io::ErrorKind::Interrupted, "it was stopped")))
+        }
     }
 }
 
@@ -98,6 +110,9 @@ struct Proof<'p> {
     entries: i64,
     subdirectories: i64,
     has_new_xattrs: bool,
+    /// See [`LOOKS`].
+    looks: u64,
+    goes_on: &'p mut dyn FnMut() -> bool,
 }
 
 impl InodeVisitor for Proof<'_> {
@@ -106,7 +121,7 @@ impl InodeVisitor for Proof<'_> {
     fn begin(&mut self, ino: Ino, old: Option<&Inode>, new: Option<&Inode>) -> Sound<()> {
         (self.ino, self.old_inode, self.inode) = (ino, old.cloned(), new.cloned());
         (self.entries, self.subdirectories, self.has_new_xattrs) = (0, 0, false);
-        Ok(())
+        self.look()
     }
 
     fn item(&mut self, key: &Key, old: Option<&[u8]>, new: Option<&[u8]>) -> Sound<()> {
@@ -162,6 +177,12 @@ impl InodeVisitor for Proof<'_> {
 }
 
 impl Proof<'_> {
+    /// Looks at one thing more, unless it is to stop.
+    fn look(&mut self) -> Sound<()> {
+        self.looks += 1;
+        if self.looks.is_multiple_of(LOOKS) && !(self.goes_on)() { Err(Wrong::Stopped) } else { Ok(()) }
+    }
+
     fn row(&mut self, ino: Ino) -> &mut Row {
         self.rows.entry(ino).or_default()
     }
@@ -198,7 +219,7 @@ impl Proof<'_> {
     }
 
     /// Content against the inode.
-    fn content(&self, ino: Ino, inode: &Inode) -> Sound<()> {
+    fn content(&mut self, ino: Ino, inode: &Inode) -> Sound<()> {
         let (size, number) = (inode.size, ino.0);
         let inline = self.new.get(&Key::new(number, Kind::Inline, 0))?.map(|value| value.to_vec());
         must!(
@@ -236,17 +257,16 @@ impl Proof<'_> {
     }
 
     /// Beyond the end of a file there is only space.
-    fn end_of_content(&self, ino: Ino, size: u64) -> Sound<()> {
-        let end = size.next_multiple_of(BLOCK_BYTES);
-        let mut behind = Vec::new();
-        behind.extend(extents::at(self.new, ino, end)?);
+    fn end_of_content(&mut self, ino: Ino, size: u64) -> Sound<()> {
+        let (new, end) = (self.new, size.next_multiple_of(BLOCK_BYTES));
+        let at_end = extents::at(new, ino, end)?;
         let [from, to] = [end + 1, u64::MAX].map(|offset| Key::new(ino.0, Kind::Extent, offset));
-        for item in self.new.range(&from, &to) {
-            let (key, value) = item?;
-            behind.push(decode_extent(&key, &value)?);
-            must!(behind.iter().all(|(_, e)| e.is_unwritten()), "inode {} has content behind its end", ino.0);
+        let behind = new.range(&from, &to).map(|item| item.and_then(|(key, value)| decode_extent(&key, &value)));
+        for found in at_end.into_iter().map(Ok).chain(behind) {
+            let (_, extent) = found?;
+            must!(extent.is_unwritten(), "inode {} has content behind its end", ino.0);
+            self.look()?;
         }
-        must!(behind.iter().all(|(_, e)| e.is_unwritten()), "inode {} has content behind its end", ino.0);
         Ok(())
     }
 
@@ -326,7 +346,7 @@ impl Proof<'_> {
     }
 
     /// A directory must reach the root.
-    fn reach(&self, start: Ino, reached: &mut BTreeSet<Ino>) -> Sound<()> {
+    fn reach(&mut self, start: Ino, reached: &mut BTreeSet<Ino>) -> Sound<()> {
         let (mut at, mut way) = (start, BTreeSet::new());
         while !reached.contains(&at) {
             let found = self.new.inode(at)?.filter(|inode| inode.kind == FileType::Directory);
@@ -335,8 +355,9 @@ impl Proof<'_> {
             };
             must!(way.insert(at), "directory {} is inside of itself", start.0);
             at = inode.parent;
+            self.look()?;
         }
-        reached.append(&mut way);
+        reached.extend(way);
         Ok(())
     }
 }

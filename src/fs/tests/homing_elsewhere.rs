@@ -3,7 +3,7 @@
 use super::homing::{BLOCK, cow, home, image, overwrite, rest};
 use super::homing_faults::on;
 use super::merging::{bring, lines};
-use super::streams::store;
+use super::streams::{same_tree, store};
 use super::*;
 use crate::device::{Device, Sim};
 use crate::format::Ino;
@@ -12,6 +12,7 @@ use crate::fs::items::extents;
 use crate::fs::{
     MergeWay, NamedPath, OpenForWriting, Provenance, Reason, ReceiveOrder, RestoreOrder, Switched,
 };
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 fn layout(t: &T, node: NodeId) -> String {
     String::from_utf8(t.fs.getxattr(node, b"user.snapfs.layout").unwrap()).unwrap()
@@ -215,4 +216,81 @@ fn a_place_that_comes_round_again_is_told_from_what_had_been_there() {
     commits(&t);
     assert!(t.cat(ROOT, "image") == old);
     t.prove();
+}
+
+/// Notes how often the device is read while no request is answered.
+struct Counting {
+    sim: Arc<Sim>,
+    reads: AtomicU64,
+}
+
+impl Kernel for Counting {
+    fn write_back(&self, _nodes: &[(NodeId, u64)]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn invalidate_node(&self, _node: NodeId) {}
+    fn invalidate_entry(&self, _parent: NodeId, _name: &[u8]) {}
+    fn between_answers(&self, work: &mut dyn FnMut()) {
+        let before = self.sim.counts().reads;
+        work();
+        self.reads.fetch_add(self.sim.counts().reads - before, Relaxed);
+    }
+}
+
+/// A receiver on a simulated disk.
+fn receiver() -> (Arc<Sim>, T) {
+    let sim = Arc::new(Sim::new(1 << 30, 1));
+    Volume::create(sim.clone(), 1 << 30, [2; 16], (0, 0)).unwrap();
+    (sim.clone(), on(&sim))
+}
+
+/// The line is compared with what it was, and what came home is read for that, before anybody has to wait.
+#[test]
+fn nobody_waits_while_what_came_home_is_compared() {
+    let reads = |blocks: u64| {
+        let (a, (sim, b)) = (store(1), receiver());
+        cow(&a, ROOT);
+        let (f, mut bytes) = image(&a, 256);
+        a.snapshot("one");
+        b.receive(&a.send("one", None).0).unwrap();
+        (0..blocks).for_each(|n| overwrite(&a, f, &mut bytes, n, 200));
+        a.fs.commit().unwrap();
+        a.snapshot("two");
+        b.receive(&a.send("two", Some("one")).0).unwrap();
+        assert_eq!(rest(&b).1, blocks * BLOCK);
+        overwrite(&a, f, &mut bytes, 255, 9);
+        a.fs.commit().unwrap();
+        a.snapshot("three");
+        let kernel = Arc::new(Counting { sim, reads: AtomicU64::new(0) });
+        b.fs.set_kernel(kernel.clone());
+        b.receive(&a.send("three", Some("two")).0).unwrap();
+        assert!(b.cat(ROOT, "image") == bytes);
+        kernel.reads.load(Relaxed)
+    };
+    let (few, many) = (reads(3), reads(200));
+    assert!(many <= few + 4, "{few} reads, and {many}");
+}
+
+/// What came home in the line that is received into stays there when the next increment comes.
+#[test]
+fn each_increment_brings_home_what_it_has_brought() {
+    let (a, (_, b)) = (store(1), receiver());
+    cow(&a, ROOT);
+    let (f, mut bytes) = image(&a, 256);
+    a.snapshot("s0");
+    b.receive(&a.send("s0", None).0).unwrap();
+    let mut moved = Vec::new();
+    for round in 1..=5u64 {
+        (0..10).for_each(|n| overwrite(&a, f, &mut bytes, 20 * round + n, round as u8));
+        a.fs.commit().unwrap();
+        a.snapshot(&format!("s{round}"));
+        let stream = a.send(&format!("s{round}"), Some(&format!("s{}", round - 1))).0;
+        let got = b.receive(&stream).unwrap();
+        same_tree((&a, &a.named(&format!("s{round}"))), (&b, &got.snapshot), "increment");
+        moved.push(rest(&b).1 / BLOCK);
+        assert!(b.cat(ROOT, "image") == bytes, "{round}");
+        b.fs.commit().unwrap();
+        b.prove();
+    }
+    assert_eq!(moved, [10; 5]);
 }

@@ -8,7 +8,7 @@ use crate::format::stream::{
     ContentPlace, ContentSide, HEADER_BYTES, ITEM_BYTES_MAX, PacketHeader, PacketKind, StreamBegin,
     StreamChange,
 };
-use crate::fs::StreamError;
+use crate::fs::{ReceiveOrder, StreamError};
 use crate::volume::{Access, OpenOptions};
 
 /// The beginning of a stream of a snapshot, and after it a packet that the sender would not make.
@@ -122,4 +122,41 @@ fn a_stream_is_the_same_whatever_goes_home_meanwhile() {
         same_tree((&a, &a.named("s")), (&b, &got.snapshot), "s");
         [image, part].into_iter().for_each(|(node, handle)| a.fs.release(node, handle));
     }
+}
+
+/// What proves it looks at each thing a bounded number of times, and stops when it is told to.
+#[test]
+fn what_a_proof_takes_follows_what_has_come() {
+    const EXTENTS: u64 = 20_000;
+    const DIRS: u64 = 5000;
+    let (a, b) = (store(1), store(2));
+    let file = a.create(ROOT, "space");
+    a.fs.fallocate(&SUPER, file.0, file.1, 0, EXTENTS * (128 << 10), AllocateMode::KeepSize).unwrap();
+    a.fs.release(file.0, file.1);
+    let flat = a.mkdir(ROOT, "flat").unwrap();
+    let mut at = a.mkdir(ROOT, "nested").unwrap();
+    for n in 0..DIRS {
+        a.mkdir(flat, &n.to_string()).unwrap();
+        at = a.mkdir(at, "d").unwrap();
+    }
+    a.snapshot("one");
+    let one = a.send("one", None).0;
+    let receive = |goes_on: &mut dyn FnMut() -> bool| {
+        b.fs.receive_while(&mut &one[..], &ReceiveOrder::default(), &mut |_, _| (), goes_on)
+    };
+    let mut asked = 0;
+    let stopped = receive(&mut || {
+        asked += 1;
+        asked < 3
+    });
+    assert!(matches!(&stopped, Err(StreamError::Carrier(_))), "{stopped:?}");
+    assert_eq!(b.fs.arrivals().len(), 1);
+    let mut asked = 0;
+    let got = receive(&mut || {
+        asked += 1;
+        true
+    });
+    let looks = EXTENTS + 2 * 2 * DIRS;
+    assert!((3..=looks / 4096 + 2).contains(&asked), "asked {asked} times");
+    assert_eq!(a.fs.digest_of(&a.named("one")).unwrap(), b.fs.digest_of(&got.unwrap().snapshot).unwrap());
 }
