@@ -294,14 +294,20 @@ impl Pass<'_> {
                 continue;
             }
             // What has moved, or is on its way, gives no more room.
-            let mut stays = !volume.can_move_out(&old);
-            for other in &others {
-                stays = stays || has_reference(other, ino, first, &old)?;
+            if !volume.can_move_out(&old) {
+                continue;
             }
-            if !stays && self.budget.bytes > 0 {
-                self.budget.bytes = self.budget.bytes.saturating_sub(old.len_bytes());
-                let id = holder.id().0;
-                self.out.entry(id).or_insert_with(|| (holder.clone(), Vec::new())).1.push(old);
+            let mut taken = Vec::new();
+            for other in &others {
+                taken.extend(references(other, ino, first, &old)?);
+            }
+            for (inside, len) in without(old.len_bytes(), taken) {
+                if self.budget.bytes == 0 {
+                    return Ok(());
+                }
+                self.budget.bytes = self.budget.bytes.saturating_sub(len);
+                let out = self.out.entry(holder.id().0).or_insert_with(|| (holder.clone(), Vec::new()));
+                out.1.push(old.slice(inside, len));
             }
         }
         Ok(())
@@ -379,18 +385,35 @@ impl Pass<'_> {
 
 /// True if a view has all of an extent at this place of a file.
 fn has_reference(view: &View, ino: Ino, at: u64, extent: &Extent) -> Result<bool> {
-    let to = at + extent.len_bytes();
-    let mut covered = at;
+    let had = references(view, ino, at, extent)?;
+    Ok(without(extent.len_bytes(), had).is_empty())
+}
+
+/// The parts of an extent that a view has at this place of a file: bytes from its start, and their number.
+fn references(view: &View, ino: Ino, at: u64, extent: &Extent) -> Result<Vec<(u64, u64)>> {
+    let (to, mut had) = (at + extent.len_bytes(), Vec::new());
     for (start, found) in extents::overlapping(view, ino, at, to, usize::MAX)? {
         let (from, end) = (start.max(at), (start + found.len_bytes()).min(to));
-        if found.is_compressed() || from != covered || from >= end {
-            return Ok(false);
+        if found.is_compressed() || from >= end {
+            continue;
         }
         let (here, there) = (found.slice(from - start, end - from), extent.slice(from - at, end - from));
-        if !here.is_same_reference(&there) {
-            return Ok(false);
+        if here.is_same_reference(&there) {
+            had.push((from - at, end - from));
         }
-        covered = end;
     }
-    Ok(covered == to)
+    Ok(had)
+}
+
+/// What of so many bytes is in none of these parts.
+fn without(len: u64, mut parts: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    parts.sort_unstable();
+    let (mut at, mut rest) = (0, Vec::new());
+    for (from, len) in parts.into_iter().chain([(len, 0)]) {
+        if from > at {
+            rest.push((at, from - at));
+        }
+        at = at.max(from + len);
+    }
+    rest
 }
