@@ -355,8 +355,8 @@ impl Fs {
                     "{place} has another snapshot called '{shown}': rename it, or receive --as NAME, as a clone of its own"
                 ));
             }
-            let is_moved = volume.knows_homes()
-                && base.as_ref().is_some_and(|(_, base, _)| !base.is_same_tree(&live));
+            let is_moved =
+                volume.knows_homes() && base.as_ref().is_some_and(|(_, base, _)| !base.is_same_tree(&live));
             return Ok(Destination { name: None, line, base, head: is_moved.then_some(live) });
         }
         if is_new && untouched {
@@ -415,8 +415,7 @@ impl Fs {
         let terms = Terms { expiry, ..Terms::default() };
         let (from, created) = (to.base.as_ref().map(|(base, ..)| base.id), (now.secs, now.nanos));
         if let (Some(head), Some(base)) = (&to.head, from)
-            && let Some(line) =
-                volume.begin_receiving_in(&name, (to.line, head), base, created, terms)?
+            && let Some(line) = volume.begin_receiving_in(&name, (to.line, head), base, created, terms)?
         {
             drop(no_commit);
             if self.begins_as_base(&line, to)? {

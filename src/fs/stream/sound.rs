@@ -261,7 +261,8 @@ impl Proof<'_> {
         let (new, end) = (self.new, size.next_multiple_of(BLOCK_BYTES));
         let at_end = extents::at(new, ino, end)?;
         let [from, to] = [end + 1, u64::MAX].map(|offset| Key::new(ino.0, Kind::Extent, offset));
-        let behind = new.range(&from, &to).map(|item| item.and_then(|(key, value)| decode_extent(&key, &value)));
+        let behind =
+            new.range(&from, &to).map(|item| item.and_then(|(key, value)| decode_extent(&key, &value)));
         for found in at_end.into_iter().map(Ok).chain(behind) {
             let (_, extent) = found?;
             must!(extent.is_unwritten(), "inode {} has content behind its end", ino.0);
@@ -320,7 +321,11 @@ impl Proof<'_> {
             must!(says, "a name of inode {number} says that it is a {:?}", row.kind);
             // A name that did not come says of which type it was.
             let all_came = !row.is_other_type || row.come == names_of(&inode);
-            must!(all_came, "a name of inode {number} says that it is what it was, and it is a {:?}", inode.kind);
+            must!(
+                all_came,
+                "a name of inode {number} says that it is what it was, and it is a {:?}",
+                inode.kind
+            );
             if inode.kind != FileType::Directory {
                 must!(row.names == row.links, "inode {number} has another count of names than names");
                 continue;

@@ -210,7 +210,9 @@ fn what_is_told_against_a_snapshot_begins_before_it_goes_or_not_at_all() {
 
 #[test]
 fn a_copy_that_content_was_purged_from_is_no_copy_of_what_comes() {
-    let (a, b) = (sender(), store(2));
+    let sim = Arc::new(Sim::new(64 << 20, 1));
+    Volume::create(sim.clone(), 64 << 20, [2; 16], (0, 0)).unwrap();
+    let (a, b) = (sender(), opened(sim));
     let one = a.send("one", None).0;
     let got = b.receive(&one).unwrap().snapshot;
     assert!(b.receive(&one).unwrap().was_here);
