@@ -151,7 +151,7 @@ impl Hydrating {
             let here = waits.and_then(|arrival| arrival["received_bytes"].as_u64());
             received(here.unwrap_or(0), about.unwrap_or(record.about_bytes));
         }
-        let done = streams::carry_through(&from, to, (resumed, None), gate, &mut |_| ())?;
+        let done = streams::carry_through(&from, to, (resumed, None), gate, &mut |_| true)?;
         streams::note(&from, to, &order)?;
         Ok(done)
     }

@@ -350,13 +350,16 @@ impl Shared {
         copy.is_some_and(|copy| copy.state == HydrationState::Running) && !self.signal.0.lock().end
     }
 
-    /// So many bytes are about to go: waits until they may, and fails if they shall not any more.
+    /// So many bytes are about to go: waits until they may, and fails if they shall not any more. No bytes wait for nothing.
     fn pass(&self, number: u64, bytes: u64, pace: &Mutex<(Pace, Duration)>) -> io::Result<()> {
         let orders = self.signal.0.lock().orders;
         let copy = self.work.fs.volume().hydration(number);
         let Some(copy) = copy.filter(|_| self.goes_on(number)) else {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "it was told to stop"));
         };
+        if bytes == 0 {
+            return Ok(());
+        }
         let now = self.clock.passed();
         let (wait, rate, is_due) = {
             let (pace, saved) = &mut *pace.lock();

@@ -9,7 +9,7 @@ use crate::fixtures::{self, bytes, mkdir, overwrite, put, snapshot};
 use crate::format::LineId;
 use crate::format::provenance::Provenance;
 use crate::fs::{Fs, FsOptions};
-use crate::ops::NodeId;
+use crate::ops::{NodeId, Operations, XattrMode};
 use crate::volume::{Access, Volume};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
@@ -386,4 +386,62 @@ fn what_cannot_be_is_refused_before_it_is_begun() {
     let f = begin(&from, &small, "huge").unwrap_err();
     assert!(f.message.contains("there is room for"), "{f}");
     assert_eq!(from.delete_snapshot(b"huge"), Ok(()));
+}
+
+/// A store that has content of its own and a trash, so that what comes is clones.
+fn with_trash() -> Arc<Fs> {
+    let other = open(&new_sim(5)).unwrap();
+    put(&other, NodeId::ROOT, "own", b"x");
+    other.setxattr(&fixtures::ADMIN, NodeId::ROOT, b"user.snapfs.trash", b"1h", XattrMode::Set).unwrap();
+    other
+}
+
+/// The sum of the newest snapshot of a clone.
+fn sum_of_clone(fs: &Fs, name: &str) -> u128 {
+    let line = fs.volume().find_line(name.as_bytes()).unwrap();
+    let newest = fs.volume().newest_snapshot(line.id).unwrap();
+    fs.sums_of(&fs.volume().snapshot(newest.id).unwrap(), &mut |_, _| ()).unwrap()
+}
+
+#[test]
+fn a_copy_in_the_trash_of_the_other_store_is_none() {
+    let (from, to) = (open(&source()).unwrap(), with_trash());
+    let record = begin(&from, &to, "one").unwrap();
+    try_once(&from, &to, &record).unwrap();
+    to.discard_clone(b"one", &Provenance::default()).unwrap();
+    assert_eq!(to.volume().trash().len(), 1);
+    // The same once more comes whole.
+    let record = begin(&from, &to, "one").unwrap();
+    try_once(&from, &to, &record).unwrap();
+    assert_eq!(sum_of_clone(&to, "one"), sum(&from, "one"));
+    // And so does the next one, of which nothing is told against what is in the trash.
+    to.discard_clone(b"one", &Provenance::default()).unwrap();
+    let record = begin(&from, &to, "two").unwrap();
+    try_once(&from, &to, &record).unwrap();
+    assert_eq!(sum_of_clone(&to, "two"), sum(&from, "two"));
+    to.volume().trash().iter().for_each(|trash| to.empty_trash(trash.number).unwrap());
+    prove(&to, "the other store");
+}
+
+/// When all has come, and is proved, an order to stop is heard as well.
+#[test]
+fn what_is_proved_waits_when_it_is_told_to_stop() {
+    let (from, to) = (open(&source()).unwrap(), open(&new_sim(2)).unwrap());
+    let dir = mkdir(&from, NodeId::ROOT, "many");
+    for n in 0..4500 {
+        mkdir(&from, dir, &n.to_string());
+    }
+    snapshot(&from, "three");
+    let record = begin(&from, &to, "three").unwrap();
+    let sent = AtomicU64::new(0);
+    let gate = |bytes: usize| match sent.fetch_add(bytes as u64, SeqCst) {
+        _ if bytes == 0 => Err(io::Error::other("stop")),
+        _ => Ok(()),
+    };
+    assert!(hydrating(&from, Some(&to)).copy(&record, &gate, &|_, _| ()).is_err());
+    let sent = sent.into_inner();
+    assert!(to.arrivals()[0].record.received_bytes > sent / 2);
+    let again = try_once(&from, &to, &record).unwrap();
+    assert!(again < sent / 10, "{again} after {sent} bytes");
+    assert_eq!(sum(&from, "three"), sum(&to, "three"));
 }

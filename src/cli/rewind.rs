@@ -115,7 +115,7 @@ fn find(fs: &Fs, order: &RollbackOrder) -> Result<SnapshotInfo, Failure> {
     }
     match fs.snapshot_of_word(order.at, &order.view) {
         Err(Error::NotFound) => {
-            let lines = fs.volume().lines().into_iter();
+            let lines = fs.volume().lines().into_iter().filter(|line| line.state.is_shown());
             let other = lines.filter(|line| fs.volume().find_snapshot(line.id, &order.view).is_some());
             match other.map(|line| line.name).next() {
                 Some(line) => {

@@ -13,6 +13,7 @@ use crate::names;
 use crate::ops::{Error, NodeId, Timestamp};
 use crate::volume::SnapshotInfo;
 use serde_json::{Value, json};
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
@@ -330,13 +331,21 @@ fn receive(
 ) -> Result<Value, Failure> {
     let order = ReceiveOrder { as_line };
     let (mut said, mut stream) = (0, None);
-    let done = fs.receive(input, &order, &mut |begin, bytes| {
+    let far = RefCell::new((progress, json!({})));
+    let mut tell = |begin: &StreamBegin, bytes: u64| {
         stream = Some(begin.stream());
+        let (progress, last) = &mut *far.borrow_mut();
+        *last = json!({"bytes": bytes, "about_bytes": begin.about_bytes});
         if bytes >= said + PROGRESS_BYTES {
             said = bytes;
-            progress(json!({"bytes": bytes, "about_bytes": begin.about_bytes}));
+            progress(last.clone());
         }
-    });
+    };
+    let mut goes_on = || {
+        let (progress, last) = &mut *far.borrow_mut();
+        progress(last.clone())
+    };
+    let done = fs.receive_while(input, &order, &mut tell, &mut goes_on);
     let got = done.map_err(|e| {
         let told = failure(store, &e);
         let waits = fs.arrivals().into_iter().find(|a| Some(a.record.begin.stream()) == stream);
@@ -396,11 +405,14 @@ fn sums(
     Ok(object)
 }
 
-/// All snapshots of a line, or of all lines, oldest first, with what they are known by everywhere.
+/// All snapshots of a line, or of all lines that are not in the trash, oldest first, with what they are known by everywhere.
 fn identities(fs: &Fs, store: &Path, at: NodeId, all: bool) -> Result<Value, Failure> {
     let (volume, line) = (fs.volume(), fs.line_at(at).map_err(|e| told(store, &e))?);
     let found: Vec<SnapshotInfo> = match all {
-        true => volume.lines().iter().flat_map(|line| volume.own_snapshots(line.id)).collect(),
+        true => {
+            let shown = volume.lines().into_iter().filter(|line| line.state.is_shown());
+            shown.flat_map(|line| volume.own_snapshots(line.id)).collect()
+        }
         false => volume.snapshots(line),
     };
     let rows = found.iter().map(|snapshot| {

@@ -25,7 +25,8 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of a row of sums: inode and sum.
 const ROW_BYTES: usize = 24;
 
-type Progress<'p> = &'p mut (dyn FnMut(Value) + Send);
+/// Told how far it is; says whether to go on.
+type Progress<'p> = &'p mut (dyn FnMut(Value) -> bool + Send);
 
 /// One end of a stream: a store that a daemon serves, or one that this program has opened.
 pub(super) enum StoreEnd {
@@ -71,14 +72,8 @@ impl StoreEnd {
         progress: Progress<'_>,
     ) -> Result<Value, Failure> {
         match self {
-            StoreEnd::Opened(engine) => engine.stream(order, input, out, &mut |value| {
-                progress(value);
-                true
-            }),
-            StoreEnd::Here(fs, store) => streaming::carry_out(fs, store, order, (input, out), &mut |value| {
-                progress(value);
-                true
-            }),
+            StoreEnd::Opened(engine) => engine.stream(order, input, out, progress),
+            StoreEnd::Here(fs, store) => streaming::carry_out(fs, store, order, (input, out), progress),
             StoreEnd::Daemon(client) => through(client, order, input, out, progress),
         }
     }
@@ -118,7 +113,9 @@ fn through(
     let request = streaming::encode(order, Some(&key));
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
-            let answer = client.call("stream", request, &mut |value| progress(value));
+            let answer = client.call("stream", request, &mut |value| {
+                progress(value);
+            });
             if answer.is_err() {
                 // It may not have come to the stream at all.
                 let _ = stream.shutdown(Shutdown::Both);
@@ -232,11 +229,12 @@ impl Meter {
         Meter { shown: None, begun: Instant::now(), is_wanted: !json && io::stderr().is_terminal() }
     }
 
-    fn tell(&mut self, value: &Value) {
+    /// Shows how far it is; true, for it goes on.
+    fn tell(&mut self, value: &Value) -> bool {
         let bytes = value["content_bytes"].as_u64().or_else(|| value["bytes"].as_u64());
-        let Some(bytes) = bytes.filter(|_| self.is_wanted) else { return };
+        let Some(bytes) = bytes.filter(|_| self.is_wanted) else { return true };
         if self.shown.is_some_and(|at| at.elapsed() < PROGRESS_EVERY) {
-            return;
+            return true;
         }
         self.shown = Some(Instant::now());
         let rate = bytes as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
@@ -244,6 +242,7 @@ impl Meter {
             .as_u64()
             .map_or(String::new(), |all| format!(" of about {}", output::size(all)));
         eprint!("\r{}{about}, {}/s\x1b[K", output::size(bytes), output::size(rate as u64));
+        true
     }
 
     fn end(&self) {
@@ -396,7 +395,8 @@ fn carry_now(
     done
 }
 
-/// The same; `gate` is asked before so many bytes go on, and may wait, or end it.
+/// The same; `gate` is asked before so many bytes go on, and may wait, or end it: also, with no bytes, while a store that this
+/// process has open proves what has come.
 pub(super) fn carry_through(
     from: &StoreEnd,
     to: &StoreEnd,
@@ -409,13 +409,14 @@ pub(super) fn carry_through(
     let mut writer = Gated { out, gate };
     std::thread::scope(|scope| {
         let sending = scope.spawn(move || {
-            let mut nothing = |_| ();
+            let mut nothing = |_| true;
             let sent = from.run(&order, &mut io::empty(), &mut writer, &mut nothing);
             drop(writer);
             sent
         });
         let receive = StreamOrder::Receive { as_name };
-        let received = to.run(&receive, &mut reader, &mut io::sink(), progress);
+        let mut goes_on = |value| progress(value) && gate(0).is_ok();
+        let received = to.run(&receive, &mut reader, &mut io::sink(), &mut goes_on);
         drop(reader);
         let sent = sending.join().unwrap_or_else(|_| Err(Failure::new(Code::Other, "a failed assertion")));
         match (received, sent) {
@@ -550,7 +551,7 @@ pub(super) fn verify(backend: &dyn Backend, args: &VerifyArgs) -> Result<u8, Fai
 /// Sums of a view by inode, and what was told of it.
 fn sums(end: &StoreEnd, order: &StreamOrder) -> Result<(Value, BTreeMap<u64, u128>), Failure> {
     let mut bytes = Vec::new();
-    let told = end.run(order, &mut io::empty(), &mut bytes, &mut |_| ())?;
+    let told = end.run(order, &mut io::empty(), &mut bytes, &mut |_| true)?;
     let word = |row: &[u8]| row.iter().rev().fold(0u128, |sum, byte| sum << 8 | u128::from(*byte));
     let rows = bytes.chunks_exact(ROW_BYTES).map(|row| (word(&row[..8]) as u64, word(&row[8..])));
     Ok((told, rows.collect()))

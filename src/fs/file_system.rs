@@ -82,11 +82,12 @@ impl Fs {
         !self.heads.is_read_only() && !self.heads.content_was_looked_at()
     }
 
-    /// Brings about so many bytes of it further, and commits if anything has moved or waits for that. A thread of its own does
-    /// that: no commit waits for it.
+    /// Brings about so many bytes of it further, and commits if anything has moved or waits for that, and a commit brings it
+    /// further. A thread of its own does that: no commit waits for it.
     pub fn bring_content_home(&self, bytes: u64) -> Result<HomingStep> {
         let step = self.homing.step(&self.commits, bytes)?;
-        if step.waits || step.copied + step.moved > 0 {
+        let lets_go = || step.leaving && self.heads.volume.would_let_go();
+        if step.waits || step.copied + step.moved > 0 || lets_go() {
             self.commit()?;
         }
         Ok(step)

@@ -3,17 +3,18 @@
 //! Until it is whole it is in a line that nobody sees, with how far it is; so whatever cuts it off, it goes on where it was, and
 //! if nobody goes on it goes by itself after some days. Nothing else is left anywhere.
 
+use super::error::damaged;
 use super::file_system::Fs;
 use super::past::{AtWork, Published, Unfit, arrival_key, arrival_name};
-use super::stream::{Incoming, PacketReader, Result, StreamError, prove, take_in};
+use super::stream::{Incoming, PacketReader, Result, StreamError, begin_as_base, prove, take_in};
 use crate::format::line::{LineRecord, LineState};
 use crate::format::provenance::Provenance;
 use crate::format::stream::{Against, ArrivalRecord, PacketKind, StreamBegin, StreamEnd};
 use crate::format::terms::{Expiry, Terms};
-use crate::format::{Identity, LineId};
+use crate::format::{Identity, Ino, LineId};
 use crate::names;
 use crate::ops::Error;
-use crate::volume::{NewSnapshot, ReceivedAs, ReserveFor, SnapshotInfo, View};
+use crate::volume::{NewSnapshot, ReceivedAs, ReserveFor, SnapshotInfo, View, VolumeError};
 use std::io::Read;
 use std::sync::Arc;
 
@@ -73,6 +74,8 @@ struct Destination {
     /// The line whose head it becomes.
     line: LineId,
     base: Option<(SnapshotInfo, Arc<View>, u128)>,
+    /// The head of that line, if it was found to be as the base and has other places for its content.
+    head: Option<View>,
 }
 
 impl Destination {
@@ -134,6 +137,17 @@ impl Fs {
         order: &ReceiveOrder<'_>,
         progress: &mut dyn FnMut(&StreamBegin, u64),
     ) -> Result<ReceivedSnapshot> {
+        self.receive_while(input, order, progress, &mut || true)
+    }
+
+    /// The same. When all has come, `goes_on` is asked while that is proved: if it says no, all waits as what was cut off does.
+    pub fn receive_while(
+        &self,
+        input: &mut dyn Read,
+        order: &ReceiveOrder<'_>,
+        progress: &mut dyn FnMut(&StreamBegin, u64),
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> Result<ReceivedSnapshot> {
         self.heads.check_writable()?;
         let mut reader = PacketReader::new(input);
         let (_, _, first) = reader.next()?;
@@ -146,12 +160,15 @@ impl Fs {
             );
         };
         if let Some(snapshot) = volume.find_identity(begin.identity) {
+            self.refuse_hollow(&snapshot)?;
             self.give_up_rest(&begin, &at_work);
             let line = volume.line(snapshot.line)?.name;
             return Ok(ReceivedSnapshot { snapshot, line, was_here: true, bytes: reader.offset });
         }
-        let to = self.destination(&begin, order)?;
+        let mut to = self.destination(&begin, order)?;
         let (line, mut record) = self.arrival_line(&begin, &to)?;
+        // Nothing is held up by it while the stream comes.
+        to.head = None;
         if begin.goes_on_at > record.next {
             self.give_up_if_empty(&line, &record, &at_work);
             return refused(format!(
@@ -163,7 +180,7 @@ impl Fs {
         let done = self.take_all(&mut reader, (&line, &to), &mut record, progress);
         match done {
             Ok(end) => {
-                let received = self.finish(&reader, (&line, &to), &begin, (&end, &at_work))?;
+                let received = self.finish(&reader, (&line, &to), (&begin, &end), goes_on, &at_work)?;
                 self.give_up_rest(&begin, &at_work);
                 Ok(received)
             }
@@ -178,8 +195,8 @@ impl Fs {
     pub fn offer(&self, begin: &StreamBegin, order: &ReceiveOrder<'_>) -> Result<()> {
         self.heads.check_writable()?;
         let volume = &self.heads.volume;
-        if volume.find_identity(begin.identity).is_some() {
-            return Ok(());
+        if let Some(snapshot) = volume.find_identity(begin.identity) {
+            return self.refuse_hollow(&snapshot);
         }
         self.destination(begin, order)?;
         let has = |arrival: Arrival| {
@@ -193,25 +210,46 @@ impl Fs {
         Ok(())
     }
 
+    /// What lacks content that was purged here is no copy of what is sent, and what is sent would bring that content back.
+    fn refuse_hollow(&self, here: &SnapshotInfo) -> Result<()> {
+        if !self.lacks_content(here)? {
+            return Ok(());
+        }
+        let name = names::shown_bytes(&here.name);
+        refused(format!(
+            "'{name}' is here, and content was purged from it: it is no copy of all that is sent; delete it here to have it \
+             received with that content"
+        ))
+    }
+
     /// What is being received, or waits for the rest.
     pub fn arrivals(&self) -> Vec<Arrival> {
         let volume = &self.heads.volume;
         let lines = volume.lines().into_iter().filter(|line| line.state == LineState::Receiving);
         let arrival = |line: LineRecord| {
-            let item = volume.live(line.id).ok()?.get(&arrival_key()).ok()??;
-            let record = ArrivalRecord::decode(&item).ok()?;
+            let record = self.how_far(&line).unwrap_or_else(|e| {
+                log::warn!("how far something is that is being received cannot be read: {e}");
+                None
+            })?;
             let is_active = self.past.arriving.has(record.begin.stream());
             Some(Arrival { line, record, is_active })
         };
         lines.filter_map(arrival).collect()
     }
 
+    /// What is being received in a line, and how far it is; none if nothing has come.
+    fn how_far(&self, line: &LineRecord) -> std::result::Result<Option<ArrivalRecord>, VolumeError> {
+        let Some(item) = self.heads.volume.live(line.id)?.get(&arrival_key())? else { return Ok(None) };
+        ArrivalRecord::decode(&item).map(Some).map_err(|e| damaged(Ino::ARRIVAL, e))
+    }
+
     /// Gives up what was received of a stream. False if there is nothing, or somebody receives it now.
     pub fn drop_arrival(&self, stream: Identity) -> Result<bool> {
         let Some(at_work) = self.past.arriving.begin(&[stream]) else { return Ok(false) };
-        let found = self.arrivals().into_iter().find(|a| a.record.begin.stream() == stream);
-        let Some(arrival) = found else { return Ok(false) };
-        self.past.give_up(&arrival.line, &at_work)?;
+        // By its name: how far it is need not be known for that.
+        let line = self.heads.volume.find_line(&arrival_name(stream));
+        let Some(line) = line.filter(|line| line.state == LineState::Receiving) else { return Ok(false) };
+        self.past.give_up(&line, &at_work)?;
         Ok(true)
     }
 
@@ -293,11 +331,11 @@ impl Fs {
             }
         };
         if let Some(name) = order.as_line {
-            return Ok(Destination { name: Some(name.to_vec()), line: LineId::MAIN, base });
+            return Ok(Destination { name: Some(name.to_vec()), line: LineId::MAIN, base, head: None });
         }
         let line = base.as_ref().map_or(LineId::MAIN, |(base, ..)| base.line);
-        let untouched =
-            self.past.is_untouched(&volume.live(line)?, base.as_ref().map(|(_, view, _)| &**view))?;
+        let live = volume.live(line)?;
+        let untouched = self.past.is_untouched(&live, base.as_ref().map(|(_, view, _)| &**view))?;
         let is_new = volume.snapshot_count(line) == 0 && volume.clone_count().0 == 0;
         if let Some((of, ..)) = &base {
             let place = match volume.line(line)?.name {
@@ -317,18 +355,20 @@ impl Fs {
                     "{place} has another snapshot called '{shown}': rename it, or receive --as NAME, as a clone of its own"
                 ));
             }
-            return Ok(Destination { name: None, line, base });
+            let is_moved =
+                volume.knows_homes() && base.as_ref().is_some_and(|(_, base, _)| !base.is_same_tree(&live));
+            return Ok(Destination { name: None, line, base, head: is_moved.then_some(live) });
         }
         if is_new && untouched {
-            return Ok(Destination { name: None, line, base });
+            return Ok(Destination { name: None, line, base, head: None });
         }
-        Ok(Destination { name: Some(begin.name.clone()), line, base })
+        Ok(Destination { name: Some(begin.name.clone()), line, base, head: None })
     }
 
     /// Says which base is wanted, and which snapshots that are here come nearest.
     fn no_base<T>(&self, begin: &StreamBegin) -> Result<T> {
         let volume = &self.heads.volume;
-        let lines = volume.lines();
+        let lines: Vec<_> = volume.lines().into_iter().filter(|line| line.state.is_shown()).collect();
         let all = lines.iter().flat_map(|line| volume.own_snapshots(line.id));
         let nearest = all.filter(|s| s.created <= begin.created).max_by_key(|s| s.created);
         let nearest = match nearest.and_then(|s| Some((volume.identity(s.id)?, s))) {
@@ -354,11 +394,16 @@ impl Fs {
         let name = arrival_name(begin.stream());
         let at = now.secs.saturating_add_unsigned(KEPT_SECS);
         let expiry = Some(Expiry { after: KEPT_SECS, at });
+        let fresh = ArrivalRecord { begin: begin.clone(), next: 1, received_bytes: 0 };
         if let Some(line) = volume.find_line(&name) {
             volume.set_terms(line.id, |terms| terms.expiry = expiry)?;
-            let begun = self.arrivals().into_iter().find(|arrival| arrival.line.id == line.id);
-            let fresh = ArrivalRecord { begin: begin.clone(), next: 1, received_bytes: 0 };
-            return Ok((line, begun.map_or(fresh, |arrival| arrival.record)));
+            if let Some(begun) = self.how_far(&line)? {
+                return Ok((line, begun));
+            }
+            if self.begins_as_base(&line, to)? {
+                return Ok((line, fresh));
+            }
+            volume.drop_line(line.id)?;
         }
         if !volume.knows_compression() {
             // What comes may be compressed, and is stored as it is.
@@ -368,11 +413,38 @@ impl Fs {
         self.past.have_room_ahead(ReserveFor::Write, &[])?;
         let no_commit = self.commits.hold_off();
         let terms = Terms { expiry, ..Terms::default() };
-        let from = to.base.as_ref().map(|(base, ..)| base.id);
-        let line =
-            volume.begin_receiving(&name, from, (now.secs, now.nanos), terms, &Provenance::default())?;
+        let (from, created) = (to.base.as_ref().map(|(base, ..)| base.id), (now.secs, now.nanos));
+        if let (Some(head), Some(base)) = (&to.head, from)
+            && let Some(line) = volume.begin_receiving_in(&name, (to.line, head), base, created, terms)?
+        {
+            drop(no_commit);
+            if self.begins_as_base(&line, to)? {
+                return Ok((line, fresh));
+            }
+            volume.drop_line(line.id)?;
+            let _no_commit = self.commits.hold_off();
+            let line = volume.begin_receiving(&name, from, created, terms, &Provenance::default())?;
+            return Ok((line, fresh));
+        }
+        let line = volume.begin_receiving(&name, from, created, terms, &Provenance::default())?;
         drop(no_commit);
-        Ok((line, ArrivalRecord { begin: begin.clone(), next: 1, received_bytes: 0 }))
+        Ok((line, fresh))
+    }
+
+    /// Makes a line into which nothing was received yet what the base is, whatever it began as. False if that cannot be: then it
+    /// is of no use.
+    fn begins_as_base(&self, line: &LineRecord, to: &Destination) -> Result<bool> {
+        let Some((_, base, sum)) = &to.base else { return Ok(true) };
+        begin_as_base(&self.past, line.id, base)?;
+        let live = self.heads.volume.live(line.id)?;
+        match prove(Some((&**base, *sum)), &live, &mut || true, &StreamError::Refused) {
+            Ok(found) => Ok(found == *sum),
+            Err(StreamError::Refused(what)) => {
+                log::warn!("what is received does not begin as the line is: {what}");
+                Ok(false)
+            }
+            Err(e) => Err(e),
+        }
     }
 
     /// Takes in all packets but the last.
@@ -412,13 +484,14 @@ impl Fs {
         &self,
         reader: &PacketReader<'_>,
         (line, to): (&LineRecord, &Destination),
-        begin: &StreamBegin,
-        (end, at_work): (&StreamEnd, &AtWork<'_>),
+        (begin, end): (&StreamBegin, &StreamEnd),
+        goes_on: &mut dyn FnMut() -> bool,
+        at_work: &AtWork<'_>,
     ) -> Result<ReceivedSnapshot> {
         let volume = &self.heads.volume;
         let base = to.base.as_ref().map(|(_, view, sum)| (&**view, *sum));
         let bad = |what: String| reader.bad(what);
-        let proved = prove(base, &volume.live(line.id)?, &bad).and_then(|digest| {
+        let proved = prove(base, &volume.live(line.id)?, goes_on, &bad).and_then(|digest| {
             if digest == end.digest {
                 Ok(digest)
             } else {

@@ -26,7 +26,7 @@ impl Fs {
     /// What a snapshot was before content was purged from it, nobody has here any more: sums and streams of that are void. One
     /// that was made later from what lacks content is as good as any once it lacks none: then all of its tree was read.
     pub fn refuse_edited(&self, snapshot: &SnapshotInfo) -> Result<()> {
-        if snapshot.edited.is_none() || !self.heads.volume.snapshot(snapshot.id)?.lacks_content()? {
+        if !self.lacks_content(snapshot)? {
             return Ok(());
         }
         Err(StreamError::Refused(format!(
@@ -34,6 +34,11 @@ impl Fs {
              that has none of the files that lack content, all of it or against another one, and purge the copies where they are",
             names::shown_bytes(&snapshot.name)
         )))
+    }
+
+    /// True if content was purged from a snapshot, or from what it was made from, and it lacks some.
+    pub(super) fn lacks_content(&self, snapshot: &SnapshotInfo) -> Result<bool> {
+        Ok(snapshot.edited.is_some() && self.heads.volume.snapshot(snapshot.id)?.lacks_content()?)
     }
 
     /// Writes a stream. `progress` is told the bytes of content so far, and says whether to go on.

@@ -178,7 +178,7 @@ impl VolumeState {
 }
 
 impl Txn<'_> {
-    fn next_clone(
+    pub(super) fn next_clone(
         &self,
         name: &[u8],
         created: (i64, u32),

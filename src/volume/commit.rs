@@ -190,7 +190,7 @@ impl<'a> CommitSession<'a> {
             self.committer.superblock.pending.iter().chain(&s.points).map(PendingPoint::encoded_len);
         let mut purge = PurgeTurn::taken_from(&self.volume.purging);
         // Whoever holds one from here on holds what it is then.
-        purge.refuse_if(|view| s.check_not_held(view).is_err());
+        purge.refuse_if(|view| s.check_not_needed(view).is_err());
         purge.refuse_beside(self.committer.purge_rest.as_ref());
         if let Some(order) = &purge.order {
             // Whoever has shared some of it until now is seen by this commit.

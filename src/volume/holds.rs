@@ -59,7 +59,18 @@ impl VolumeState {
         if is_held { Err(VolumeError::Held) } else { Ok(()) }
     }
 
+    /// Fails if a snapshot is to stay as it is: it is held, or something is being received that is told against it.
+    pub(super) fn check_not_needed(&self, view: ViewId) -> Result<()> {
+        self.check_not_held(view)?;
+        if self.arrival_on(view).is_some() { Err(VolumeError::Held) } else { Ok(()) }
+    }
+
     /// The same of all snapshots of a line's own.
+    pub(super) fn check_none_needed(&self, line: LineId) -> Result<()> {
+        self.lines.own(line).into_iter().try_for_each(|view| self.check_not_needed(view))
+    }
+
+    /// Fails if a snapshot of a line's own is held.
     pub(super) fn check_none_held(&self, line: LineId) -> Result<()> {
         self.lines.own(line).into_iter().try_for_each(|view| self.check_not_held(view))
     }
@@ -138,15 +149,16 @@ impl Volume {
         self.purging.needs(view)
     }
 
-    /// Fails if a snapshot is to stay: it is held, or what is left of a purge is found from it.
+    /// Fails if a snapshot is to stay: it is held, something is being received against it, or what is left of a purge is found
+    /// from it.
     pub(super) fn check_may_go(&self, state: &VolumeState, view: ViewId) -> Result<()> {
-        state.check_not_held(view)?;
+        state.check_not_needed(view)?;
         if self.purging.needs(view) { Err(VolumeError::Held) } else { Ok(()) }
     }
 
     /// The same of all snapshots that a line takes along, those in the trash too.
     pub(super) fn check_line_may_go(&self, state: &VolumeState, line: LineId) -> Result<()> {
-        state.check_none_held(line)?;
+        state.check_none_needed(line)?;
         let in_trash = state.trash.all().filter_map(|trash| match trash.what {
             Trashed::Snapshot(view, of) if of == line => Some(view),
             _ => None,

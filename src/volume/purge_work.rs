@@ -104,7 +104,7 @@ impl Volume {
         self.secure_required(required, ReserveFor::Delete)?;
         self.reserve_records(&turn, order.edited.len(), ReserveFor::Delete)?;
         let state = turn.alone();
-        order.edited.iter().try_for_each(|view| state.check_not_held(*view))?;
+        order.edited.iter().try_for_each(|view| state.check_not_needed(*view))?;
         state.incompat |= INCOMPAT_PURGED;
         state.changed = true;
         let unseen = state.read_and_deleted();

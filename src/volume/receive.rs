@@ -8,13 +8,14 @@ use super::commit::Prepare;
 use super::lines::{NO_GENERATION, NO_NUMBER, NO_SLOT};
 use super::snapshot::NewSnapshot;
 use super::state::VolumeState;
-use super::{ReserveFor, Result, SnapshotInfo, Txn, Volume, VolumeError};
+use super::{ReserveFor, Result, SnapshotInfo, Txn, View, Volume, VolumeError};
 use crate::format::ids::COUNTER_MAX;
 use crate::format::line::{LineRecord, LineState};
 use crate::format::log::{Effect, Promotion};
 use crate::format::provenance::Provenance;
 use crate::format::superblock::PendingPoint;
 use crate::format::terms::Terms;
+use crate::format::view::ViewRecord;
 use crate::format::{Generation, Identity, LineId, ViewId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::tree;
@@ -34,6 +35,12 @@ impl VolumeState {
         self.history.begin_as(record.head, record.id, record.created);
         self.roots.insert(record.head, tree::empty(self.epoch));
         self.account(record.head, 1, Vec::new());
+    }
+
+    /// The line in which something is received that is told against a snapshot.
+    pub(super) fn arrival_on(&self, base: ViewId) -> Option<&LineRecord> {
+        let mut receiving = self.lines.records().filter(|line| line.state == LineState::Receiving);
+        receiving.find(|line| line.base == Some(base))
     }
 
     pub(super) fn set_line_state(&mut self, line: LineId, state: LineState) {
@@ -71,6 +78,31 @@ impl VolumeState {
 }
 
 impl Txn<'_> {
+    /// Ends the transaction with a line that begins as its own is then, from a point that nobody else needs, and that stands on
+    /// the base: in one record.
+    fn fork_to_receive(
+        self,
+        name: &[u8],
+        base: ViewId,
+        created: (i64, u32),
+        terms: Terms,
+    ) -> Result<LineRecord> {
+        let (point, new) = self.next_clone(name, created, &Provenance::default())?;
+        let record = LineRecord { terms, state: LineState::Receiving, ..new };
+        let id = record.id;
+        let mut effects: Vec<Effect<'_>> = point.iter().cloned().map(Effect::Point).collect();
+        effects.extend([Effect::CreateLine(record.clone()), Effect::Rebase(id, Some(base))]);
+        effects.extend(point.iter().map(|point| Effect::Delete(point.id)));
+        let mut turn = self.end_with(&effects);
+        let state = turn.alone();
+        let point_id = point.as_ref().map(|point| point.id);
+        point.into_iter().for_each(|point| state.take_point(point));
+        state.create_line(record.clone());
+        state.set_base(id, Some(base));
+        point_id.into_iter().for_each(|id| state.delete(id));
+        Ok(LineRecord { base: Some(base), ..record })
+    }
+
     /// Ends the transaction, which is on a line that is being received: that is part of the store from then on.
     fn publish_line(
         self,
@@ -114,8 +146,8 @@ impl Txn<'_> {
 }
 
 impl Volume {
-    /// A line for what is being received: it begins as a snapshot is, or empty. Durable with the next commit or
-    /// [`Volume::sync`].
+    /// A line for what is being received: it begins as a snapshot is, or empty. That snapshot stays until the line is there no
+    /// more. Durable with the next commit or [`Volume::sync`].
     pub fn begin_receiving(
         &self,
         name: &[u8],
@@ -136,7 +168,11 @@ impl Volume {
             return Err(NO_NUMBER);
         }
         let line = match from {
-            Some(from) => Some(state.own_snapshot(from)?.line),
+            Some(from) => {
+                let line = state.own_snapshot(from)?.line;
+                state.check_not_in_trash(line)?;
+                Some(line)
+            }
             None => None,
         };
         let generation = state.lines.slots.find_generations(2).ok_or(NO_GENERATION)?;
@@ -159,6 +195,32 @@ impl Volume {
         turn.alone().create_line(record.clone());
         self.tell(turn, &Effect::CreateLine(record.clone()));
         Ok(record)
+    }
+
+    /// The same that begins as the head of a line is, in which what has come home since the base is home: that head must be `seen`,
+    /// to whoever looks the same as the base. None, with nothing done, if it is another by now.
+    pub fn begin_receiving_in(
+        &self,
+        name: &[u8],
+        (line, seen): (LineId, &View),
+        base: ViewId,
+        created: (i64, u32),
+        terms: Terms,
+    ) -> Result<Option<LineRecord>> {
+        assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "the name is made above");
+        self.check_writable()?;
+        // Not while a commit is open: it would know the point and not its tree.
+        let _no_commit = self.committer.lock();
+        self.check_writable()?;
+        let txn = self.begin(line)?;
+        if !txn.view().is_same_tree(seen) || !txn.state().shows(line, base) {
+            return Ok(None);
+        }
+        txn.state().check_not_in_trash(line)?;
+        self.reserve_records(txn.state(), RECORDS_OF_A_LINE + 1, ReserveFor::Write)?;
+        let record = txn.fork_to_receive(name, base, created, terms)?;
+        self.write_log();
+        Ok(Some(record))
     }
 
     /// Makes a line that has been received part of the store, with a snapshot of it: in one record. `prepare` does what is
@@ -196,9 +258,7 @@ impl Volume {
 
     /// The line in which something is received that is told against a snapshot.
     pub fn received_against(&self, base: ViewId) -> Option<LineRecord> {
-        let state = self.state.read();
-        let mut receiving = state.lines.records().filter(|line| line.state == LineState::Receiving);
-        receiving.find(|line| line.base == Some(base)).cloned()
+        self.state.read().arrival_on(base).cloned()
     }
 
     /// What a snapshot is known by in all stores. One that was there before a split is the same in both.
@@ -212,9 +272,14 @@ impl Volume {
         )
     }
 
-    /// The snapshot that is known by this, if it is here. Looks at all.
+    /// The snapshot that is known by this, if it is here. What is in the trash, by itself or with its line, is not: it goes
+    /// without asking anybody. Looks at all.
     pub fn find_identity(&self, identity: Identity) -> Option<SnapshotInfo> {
-        let ids: Vec<ViewId> = self.state.read().history.views().map(|view| view.id).collect();
+        let ids: Vec<ViewId> = {
+            let state = self.state.read();
+            let stays = |view: &&ViewRecord| state.check_not_in_trash(view.line).is_ok();
+            state.history.views().filter(stays).map(|view| view.id).collect()
+        };
         let found = ids.into_iter().rev().find(|id| self.identity(*id) == Some(identity))?;
         self.snapshot_info(found)
     }

@@ -236,11 +236,17 @@ impl Volume {
     /// True if so much of what the last commit freed waits for another that the host should have it back, and another
     /// would let go of it.
     pub fn has_space_to_return(&self) -> bool {
-        let unreachable = self.unreachable(self.epoch());
         let keep = self.kept_at_rest();
+        let lets_go = self.would_let_go();
         let alloc = self.shared.store().alloc();
-        alloc.would_release(unreachable)
-            && alloc.free_bytes() + alloc.quarantined_bytes() > keep + SPARE_BYTES_AT_REST
+        lets_go && alloc.free_bytes() + alloc.quarantined_bytes() > keep + SPARE_BYTES_AT_REST
+    }
+
+    /// True if another commit would let go of some of what was freed: older states cannot be mounted any more then, and nobody
+    /// reads them.
+    pub fn would_let_go(&self) -> bool {
+        let unreachable = self.unreachable(self.epoch());
+        self.shared.store().alloc().would_release(unreachable)
     }
 
     /// Free bytes at hand while nothing changes: what the next change needs, and what is secured ahead of that.

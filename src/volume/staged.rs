@@ -263,6 +263,16 @@ impl Volume {
         self.note(Staged::write_stored(self.shared.store(), parts, &|| self.keep_for_stage()))
     }
 
+    /// Refuses what is stored of a frame if it cannot be decompressed, to as much as it says.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn prove_frame(&self, frame: &Frame, stored: &[u8]) -> std::result::Result<(), String> {
+        let mut content = vec![0; frame.content_len as usize];
+        let len = stored.len().saturating_sub(frame.pad.into());
+        self.shared.store().codec().unpack(&stored[..len], &mut content)
+    }
+
     /// As [`Self::stage`], for parts that may be compressed.
     pub fn stage_runs(&self, data: &[u8], parts: &[ContentRun]) -> Result<Staged> {
         self.check_writable()?;

@@ -271,7 +271,7 @@ impl Volume {
     ) -> Result<Vec<Result<()>>> {
         self.check_writable()?;
         let mut turn = self.turn();
-        let allowed = |id: &ViewId| turn.of_line(line, *id).and_then(|()| turn.check_not_held(*id));
+        let allowed = |id: &ViewId| turn.of_line(line, *id).and_then(|()| turn.check_not_needed(*id));
         let told: Vec<Result<()>> = all.iter().map(allowed).collect();
         let go: Vec<ViewId> =
             all.iter().zip(&told).filter(|(_, told)| told.is_ok()).map(|(id, _)| *id).collect();
@@ -306,7 +306,7 @@ impl Volume {
         if line == LineId::MAIN || !record.state.is_shown() {
             return Err(VolumeError::NoSuchView);
         }
-        txn.state().check_none_held(line)?;
+        txn.state().check_none_needed(line)?;
         let bases = txn.state().bases_after_end(line);
         let records = RECORDS_OF_A_LINE + bases.len();
         self.reserve_records(txn.state(), records, ReserveFor::Record)?;
@@ -356,10 +356,8 @@ impl Volume {
         let mut turn = self.turn();
         let trash = turn.trash.get(number).cloned().ok_or(VolumeError::NoSuchView)?;
         let (mut names, mut bases, mut records) = (Vec::new(), Vec::new(), RECORDS_OF_A_POINT);
-        if let Trashed::Snapshot(view, _) = trash.what
-            && self.purging.needs(view)
-        {
-            return Err(VolumeError::Held);
+        if let Trashed::Snapshot(view, _) = trash.what {
+            self.check_may_go(&turn, view)?;
         }
         if let Some(line) = trash.line() {
             self.check_line_may_go(&turn, line)?;

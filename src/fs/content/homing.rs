@@ -40,6 +40,8 @@ pub struct HomingStep {
     pub more: bool,
     /// Without a commit nothing more can be done.
     pub waits: bool,
+    /// Something waits for a commit that lets go of what readers of older states may still reach.
+    pub leaving: bool,
 }
 
 /// Where the rounds are.
@@ -163,15 +165,17 @@ impl Homing {
             let (budget, step, out) = (&mut budget, HomingStep::default(), BTreeMap::new());
             let mut pass = Pass { commits, head, view, budget, round, done: step, out };
             let passed = pass.files(ino, offset)?;
-            let HomingStep { copied, moved, waits, .. } = pass.done;
-            round.busy |= waits || copied + moved > 0;
+            let HomingStep { copied, moved, waits, leaving, .. } = pass.done;
+            round.busy |= waits || leaving || copied + moved > 0;
             done.copied += copied;
             done.moved += moved;
+            done.waits |= waits;
+            done.leaving |= leaving;
             match passed {
                 Passed::All => {}
                 Passed::Until(ino, offset) => {
                     round.at = Some((head.line, ino, offset));
-                    return Ok(HomingStep { more: true, waits: done.copied + done.moved > 0, ..done });
+                    return Ok(HomingStep { more: true, ..done });
                 }
                 Passed::Full => {
                     round.passed_over = true;
@@ -182,11 +186,12 @@ impl Homing {
         if !round.passed_over && round.heads == names() {
             volume.end_keeping_homes();
         }
-        round.busy |= volume.makes_room();
+        done.waits |= volume.makes_room();
+        round.busy |= done.waits;
         if !round.busy {
             commits.heads.rested.store(round.stamp, Relaxed);
         }
-        Ok(HomingStep { more: round.busy, waits: round.busy, ..done })
+        Ok(HomingStep { more: round.busy, ..done })
     }
 }
 
@@ -252,7 +257,7 @@ impl Pass<'_> {
                     let part = (start + inside, extent.slice(inside, len));
                     match what {
                         AtHome::Nothing => home.push(part),
-                        AtHome::Leaving => self.done.waits = true,
+                        AtHome::Leaving => self.done.leaving = true,
                         AtHome::Content => self.make_room(ino, part)?,
                     }
                 }
@@ -289,14 +294,20 @@ impl Pass<'_> {
                 continue;
             }
             // What has moved, or is on its way, gives no more room.
-            let mut stays = !volume.can_move_out(&old);
-            for other in &others {
-                stays = stays || has_reference(other, ino, first, &old)?;
+            if !volume.can_move_out(&old) {
+                continue;
             }
-            if !stays && self.budget.bytes > 0 {
-                self.budget.bytes = self.budget.bytes.saturating_sub(old.len_bytes());
-                let id = holder.id().0;
-                self.out.entry(id).or_insert_with(|| (holder.clone(), Vec::new())).1.push(old);
+            let mut taken = Vec::new();
+            for other in &others {
+                taken.extend(references(other, ino, first, &old)?);
+            }
+            for (inside, len) in without(old.len_bytes(), taken) {
+                if self.budget.bytes == 0 {
+                    return Ok(());
+                }
+                self.budget.bytes = self.budget.bytes.saturating_sub(len);
+                let out = self.out.entry(holder.id().0).or_insert_with(|| (holder.clone(), Vec::new()));
+                out.1.push(old.slice(inside, len));
             }
         }
         Ok(())
@@ -374,18 +385,35 @@ impl Pass<'_> {
 
 /// True if a view has all of an extent at this place of a file.
 fn has_reference(view: &View, ino: Ino, at: u64, extent: &Extent) -> Result<bool> {
-    let to = at + extent.len_bytes();
-    let mut covered = at;
+    let had = references(view, ino, at, extent)?;
+    Ok(without(extent.len_bytes(), had).is_empty())
+}
+
+/// The parts of an extent that a view has at this place of a file: bytes from its start, and their number.
+fn references(view: &View, ino: Ino, at: u64, extent: &Extent) -> Result<Vec<(u64, u64)>> {
+    let (to, mut had) = (at + extent.len_bytes(), Vec::new());
     for (start, found) in extents::overlapping(view, ino, at, to, usize::MAX)? {
         let (from, end) = (start.max(at), (start + found.len_bytes()).min(to));
-        if found.is_compressed() || from != covered || from >= end {
-            return Ok(false);
+        if found.is_compressed() || from >= end {
+            continue;
         }
         let (here, there) = (found.slice(from - start, end - from), extent.slice(from - at, end - from));
-        if !here.is_same_reference(&there) {
-            return Ok(false);
+        if here.is_same_reference(&there) {
+            had.push((from - at, end - from));
         }
-        covered = end;
     }
-    Ok(covered == to)
+    Ok(had)
+}
+
+/// What of so many bytes is in none of these parts.
+fn without(len: u64, mut parts: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    parts.sort_unstable();
+    let (mut at, mut rest) = (0, Vec::new());
+    for (from, len) in parts.into_iter().chain([(len, 0)]) {
+        if from > at {
+            rest.push((at, from - at));
+        }
+        at = at.max(from + len);
+    }
+    rest
 }

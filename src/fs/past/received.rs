@@ -108,8 +108,19 @@ impl Past {
     ) -> Result<Published> {
         let heads = &self.commits.heads;
         let base_view = base.map(|base| heads.volume.snapshot(base)).transpose()?;
+        // Content that came home since the base is read for that: while nobody waits for it. Afterwards only what has changed
+        // since is looked at.
+        let mut seen = heads.volume.live(line)?;
+        if !self.is_untouched(&seen, base_view.as_deref())? {
+            return Ok(Published::Moved);
+        }
         self.have_room_to_switch(line)?;
         let held = self.one_at_a_time();
+        let now = heads.volume.live(line)?;
+        if has_changed(&seen, &now)? {
+            return Ok(Published::Moved);
+        }
+        seen = now;
         let head = heads.of_line(&heads.volume.line(line)?).ok_or(Error::Stale)?;
         let cut = std::slice::from_ref(&head);
         let (mut moved, mut made) = (false, None);
@@ -123,7 +134,7 @@ impl Past {
                     txn.switch_to(line)?;
                     prepare(txn)?;
                     txn.switch_to(line)?;
-                    moved = !self.is_untouched(txn.view(), base_view.as_deref()).unwrap_or(false);
+                    moved = has_changed(&seen, txn.view())?;
                     if moved {
                         return Err(VolumeError::NoSuchView);
                     }

@@ -14,7 +14,7 @@ use crate::fs::items::{Items, away_record, decode_extent, extents, goes_home};
 use crate::fs::past::Past;
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{self, RoomFor};
-use crate::volume::{ReserveFor, Staged, StoredContent, Txn, View, VolumeError};
+use crate::volume::{ReserveFor, Staged, StoredContent, Txn, View, Volume, VolumeError};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -38,11 +38,12 @@ pub fn take_in(
     record: &ArrivalRecord,
     bad: &dyn Fn(String) -> StreamError,
 ) -> Result<()> {
+    let volume = &into.past.commits.heads.volume;
     let (mut changes, mut rest, mut item_bytes) = (Vec::new(), payload, 0);
     while !rest.is_empty() {
         let before = rest.len();
         let change = StreamChange::take(&mut rest).map_err(|e| bad(e.0))?;
-        prove(&change).map_err(bad)?;
+        prove(&change, volume).map_err(bad)?;
         if !matches!(change, StreamChange::Content { .. }) {
             item_bytes += before - rest.len();
         }
@@ -52,12 +53,11 @@ pub fn take_in(
         changes.push(change);
     }
     allow(into, &changes)?;
-    let mut going: VecDeque<Going> = changes.iter().filter_map(going).collect();
+    let mut going = all_going(into, &changes)?;
     while take_away(into, &mut going)? {}
     let stored: Vec<StoredContent<'_>> = changes.iter().filter_map(content_of).collect();
     let wrong = RefCell::new(None);
     let done = into.past.in_room(RoomFor::Change(payload.len() as u64), || {
-        let volume = &into.past.commits.heads.volume;
         let staged = volume.stage_stored(&stored)?;
         let spaces = changes.iter().filter_map(|change| match change {
             StreamChange::Space(_, _, len) => Some(volume.stage_unwritten(*len)),
@@ -89,7 +89,6 @@ fn allow(into: &Incoming<'_>, changes: &[StreamChange<'_>]) -> Result<()> {
         StreamChange::Set(key, value) if key.kind == Kind::Inode as u8 => {
             Inode::decode(value).is_ok_and(|inode| inode.layout.is_some())
         }
-        StreamChange::Set(key, _) => key.kind == Kind::Away as u8,
         _ => false,
     };
     if !volume.knows_homes() && changes.iter().any(has_layout) {
@@ -99,12 +98,14 @@ fn allow(into: &Incoming<'_>, changes: &[StreamChange<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what no item of a view is, and content that is not what its checksums say.
-fn prove(change: &StreamChange<'_>) -> std::result::Result<(), String> {
+/// Refuses what is nobody's to tell: what no item of an inode is, content that is not what its checksums say, and frames that
+/// are none.
+fn prove(change: &StreamChange<'_>, volume: &Volume) -> std::result::Result<(), String> {
     let of_view = |key: &Key| {
         let kind = Kind::from_u8(key.kind);
-        let fits =
-            !matches!(kind, Some(Kind::Extent | Kind::Orphan | Kind::Arrival)) && key.object < INO_END.0;
+        // Where content lies, what has no name and how far a line is are each store's own.
+        let own = matches!(kind, Some(Kind::Extent | Kind::Orphan | Kind::Arrival | Kind::Away));
+        let fits = !own && key.object < INO_END.0;
         if fits { item::prove_key(key).map_err(|e| e.0) } else { Err(format!("no item is told by {key:?}")) }
     };
     match change {
@@ -116,14 +117,26 @@ fn prove(change: &StreamChange<'_>) -> std::result::Result<(), String> {
             if named { Ok(()) } else { Err(format!("inode {} has no name", key.object)) }
         }
         StreamChange::Remove(key) => of_view(key),
-        StreamChange::Content { ino, offset, crcs, stored, .. } => {
+        StreamChange::Clear(from, to) => {
+            let fits = *from == Ino::ROOT && to.0 == from.0 + 1 || *from >= Ino::FIRST_FREE;
+            if fits { Ok(()) } else { Err(format!("numbers {} to {} are no inodes", from.0, to.0)) }
+        }
+        StreamChange::ClearItems(from, _) => {
+            let ino = Ino(from.object);
+            let fits = ino == Ino::ROOT || (Ino::FIRST_FREE..INO_END).contains(&ino);
+            if fits { Ok(()) } else { Err(format!("number {} is no inode", ino.0)) }
+        }
+        StreamChange::Content { ino, offset, crcs, stored, frame, .. } => {
             let blocks = stored.chunks(BLOCK_BYTES as usize);
-            match blocks.zip(crcs).position(|(block, crc)| crc32c::crc32c(block) != *crc) {
-                None => Ok(()),
-                Some(n) => {
-                    Err(format!("inode {}: block {n} of the content at {offset} has a wrong checksum", ino.0))
-                }
+            if let Some(n) = blocks.zip(crcs).position(|(block, crc)| crc32c::crc32c(block) != *crc) {
+                return Err(format!(
+                    "inode {}: block {n} of the content at {offset} has a wrong checksum",
+                    ino.0
+                ));
             }
+            let proved = frame.map_or(Ok(()), |frame| volume.prove_frame(&frame, stored));
+            proved
+                .map_err(|e| format!("inode {}: the content at {offset} cannot be decompressed: {e}", ino.0))
         }
         _ => Ok(()),
     }
@@ -150,6 +163,24 @@ impl Going {
             false => StreamChange::ClearItems(self.from, self.to),
         }
     }
+}
+
+/// All that these changes take away.
+fn all_going(into: &Incoming<'_>, changes: &[StreamChange<'_>]) -> Changed<VecDeque<Going>> {
+    let view = into.past.commits.heads.volume.live(into.line)?;
+    let mut all = VecDeque::new();
+    for change in changes {
+        all.extend(going(change));
+        if let StreamChange::Set(key, _) = change
+            && key.kind == Kind::Inode as u8
+            && view.inode(Ino(key.object))?.is_none_or(|inode| inode.nlink == 0)
+        {
+            // As it does for a file without a name that has the number.
+            let [from, to] = [key.object, key.object + 1].map(|object| Key { object, kind: 0, rest: 0 });
+            all.push_back(Going { from, to, is_hole: false });
+        }
+    }
+    Ok(all)
 }
 
 fn going(change: &StreamChange<'_>) -> Option<Going> {

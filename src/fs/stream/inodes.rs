@@ -1,6 +1,9 @@
 //! What differs between two views of one store, inode by inode, as somebody sees it who only knows inodes with a name.
 //!
 //! Inodes without a name, which were open somewhere, are no part of what is told: to whoever looks they are not there.
+//!
+//! Where two stores went on from one state, one number may be of a file in the one view and of a directory in the other. That is no
+//! change of an inode: the one goes and the other comes.
 
 use crate::format::inode::Inode;
 use crate::format::{Ino, Key};
@@ -13,7 +16,8 @@ pub trait InodeVisitor {
     /// How it fails.
     type Error: From<VolumeError>;
 
-    /// The items of an inode come next; it is there in the older view, in the newer one, or in both.
+    /// The items of an inode come next; it is there in the older view, in the newer one, or in both. Two of different types that
+    /// have one number come one after the other, the older one first.
     fn begin(&mut self, ino: Ino, old: Option<&Inode>, new: Option<&Inode>) -> Result<(), Self::Error>;
 
     /// An item that differs, or is there in one view only.
@@ -89,6 +93,17 @@ fn visit_inode<V: InodeVisitor>(
             Ok::<_, V::Error>(())
         })?;
         return if any { visitor.nameless(ino) } else { Ok(()) };
+    }
+    if let (Some(old), Some(before), Some(now)) = (old, &had, &has)
+        && before.kind != now.kind
+    {
+        visitor.begin(ino, Some(before), None)?;
+        for_all(old, ino, &mut |key, value| visitor.item(key, Some(value), None))?;
+        visitor.end()?;
+        visitor.begin(ino, None, Some(now))?;
+        for_all(new, ino, &mut |key, value| visitor.item(key, None, Some(value)))?;
+        pass(items, ino.0, &mut |_| Ok::<_, V::Error>(()))?;
+        return visitor.end();
     }
     visitor.begin(ino, had.as_ref(), has.as_ref())?;
     match (old.filter(|_| had.is_some()), &has) {

@@ -5,6 +5,7 @@
 //! pieces a store keeps it. Who decides what is sent, and what becomes of what was received, is above. Why so:
 //! docs/decisions/0030.
 
+mod beginning;
 mod born;
 mod content_sum;
 mod incoming;
@@ -16,6 +17,7 @@ mod sound;
 mod stream_error;
 mod teller;
 
+pub use beginning::begin_as_base;
 pub use born::GoneBase;
 pub use content_sum::{sum_of, sums_by_inode};
 pub use incoming::{Incoming, take_in};

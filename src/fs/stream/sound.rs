@@ -18,10 +18,15 @@ use crate::ops::FileType;
 use crate::volume::{View, VolumeError};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What is wrong, or a failure of the store.
+/// So much is looked at between two questions whether to go on: an inode, an extent behind the end of a file, or a directory on
+/// the way to the root each count one.
+const LOOKS: u64 = 4096;
+
+/// What is wrong, a failure of the store, or an order to stop.
 enum Wrong {
     What(String),
     Store(VolumeError),
+    Stopped,
 }
 
 impl From<VolumeError> for Wrong {
@@ -42,11 +47,13 @@ macro_rules! must {
     ($condition:expr, $($what:tt)*) => { if !$condition { return Err(Wrong::What(format!($($what)*))); } };
 }
 
-/// Proves what was received on top of a base, and counts the sum over it from that of the base. `bad` makes the error of what
-/// is wrong.
+/// Proves what was received on top of a base, and counts the sum over it from that of the base. What it takes follows what
+/// differs. `goes_on` is asked again and again whether to go on; if not, it ends as if what carries the stream had broken. `bad`
+/// makes the error of what is wrong.
 pub fn prove(
     base: Option<(&View, u128)>,
     new: &View,
+    goes_on: &mut dyn FnMut() -> bool,
     bad: &dyn Fn(String) -> StreamError,
 ) -> Result<u128, StreamError> {
     let (old, sum) = base.map_or((None, 0), |(view, sum)| (Some(view), sum));
@@ -60,12 +67,17 @@ pub fn prove(
         entries: 0,
         subdirectories: 0,
         has_new_xattrs: false,
+        looks: 0,
+        goes_on,
     };
     let done = visit_inodes(old, new, &mut proof).and_then(|()| proof.finish());
     match done {
         Ok(()) => Ok(proof.sum),
         Err(Wrong::What(what)) => Err(bad(what)),
         Err(Wrong::Store(e)) => Err(e.into()),
+        Err(Wrong::Stopped) => {
+            Err(StreamError::Carrier(std::io::Error::new(std::io::ErrorKind::Interrupted, "it was stopped")))
+        }
     }
 }
 
@@ -78,8 +90,12 @@ struct Row {
     names: i64,
     /// Names that its inode says came.
     links: i64,
+    /// Entries that came.
+    come: i64,
     /// The type that a new entry says.
     kind: Option<FileType>,
+    /// In the base the number is of something of another type.
+    is_other_type: bool,
 }
 
 struct Proof<'p> {
@@ -94,6 +110,9 @@ struct Proof<'p> {
     entries: i64,
     subdirectories: i64,
     has_new_xattrs: bool,
+    /// See [`LOOKS`].
+    looks: u64,
+    goes_on: &'p mut dyn FnMut() -> bool,
 }
 
 impl InodeVisitor for Proof<'_> {
@@ -102,10 +121,7 @@ impl InodeVisitor for Proof<'_> {
     fn begin(&mut self, ino: Ino, old: Option<&Inode>, new: Option<&Inode>) -> Sound<()> {
         (self.ino, self.old_inode, self.inode) = (ino, old.cloned(), new.cloned());
         (self.entries, self.subdirectories, self.has_new_xattrs) = (0, 0, false);
-        if let (Some(old), Some(new)) = (old, new) {
-            must!(old.kind == new.kind, "inode {} becomes a {:?}", ino.0, new.kind);
-        }
-        Ok(())
+        self.look()
     }
 
     fn item(&mut self, key: &Key, old: Option<&[u8]>, new: Option<&[u8]>) -> Sound<()> {
@@ -124,6 +140,13 @@ impl InodeVisitor for Proof<'_> {
     fn end(&mut self) -> Sound<()> {
         let ino = self.ino;
         let Some(inode) = self.inode.take() else {
+            if self.new.inode(ino)?.is_some_and(|inode| inode.nlink > 0) {
+                // One of another type has its number, and comes next.
+                let names = self.old_inode.take().map_or(0, |old| names_of(&old));
+                let row = self.row(ino);
+                (row.is_other_type, row.links) = (true, -names);
+                return Ok(());
+            }
             let [from, to] = [ino.0, ino.0 + 1].map(|object| Key { object, kind: 0, rest: 0 });
             let left = self.new.range(&from, &to).next().transpose()?;
             must!(left.is_none(), "inode {} goes, and some of it is left", ino.0);
@@ -138,8 +161,7 @@ impl InodeVisitor for Proof<'_> {
             must!(links == i64::from(inode.nlink), "directory {} has a link count of {}", ino.0, inode.nlink);
         } else {
             must!(self.entries == 0, "inode {} has names in it, and is no directory", ino.0);
-            let links = i64::from(inode.nlink) - i64::from(before.map_or(0, |old| old.nlink));
-            self.row(ino).links = links;
+            self.row(ino).links += names_of(&inode) - before.map_or(0, names_of);
         }
         self.row(ino);
         self.content(ino, &inode)?;
@@ -155,6 +177,12 @@ impl InodeVisitor for Proof<'_> {
 }
 
 impl Proof<'_> {
+    /// Looks at one thing more, unless it is to stop.
+    fn look(&mut self) -> Sound<()> {
+        self.looks += 1;
+        if self.looks.is_multiple_of(LOOKS) && !(self.goes_on)() { Err(Wrong::Stopped) } else { Ok(()) }
+    }
+
     fn row(&mut self, ino: Ino) -> &mut Row {
         self.rows.entry(ino).or_default()
     }
@@ -180,6 +208,7 @@ impl Proof<'_> {
                 row.balance = row.balance.wrapping_add(print);
                 row.names += by;
                 if by > 0 {
+                    row.come += by;
                     let other = row.kind.is_some_and(|kind| kind != entry.kind);
                     must!(!other, "two names of inode {} say that it is of two types", entry.ino.0);
                     row.kind = Some(entry.kind);
@@ -190,7 +219,7 @@ impl Proof<'_> {
     }
 
     /// Content against the inode.
-    fn content(&self, ino: Ino, inode: &Inode) -> Sound<()> {
+    fn content(&mut self, ino: Ino, inode: &Inode) -> Sound<()> {
         let (size, number) = (inode.size, ino.0);
         let inline = self.new.get(&Key::new(number, Kind::Inline, 0))?.map(|value| value.to_vec());
         must!(
@@ -228,17 +257,17 @@ impl Proof<'_> {
     }
 
     /// Beyond the end of a file there is only space.
-    fn end_of_content(&self, ino: Ino, size: u64) -> Sound<()> {
-        let end = size.next_multiple_of(BLOCK_BYTES);
-        let mut behind = Vec::new();
-        behind.extend(extents::at(self.new, ino, end)?);
+    fn end_of_content(&mut self, ino: Ino, size: u64) -> Sound<()> {
+        let (new, end) = (self.new, size.next_multiple_of(BLOCK_BYTES));
+        let at_end = extents::at(new, ino, end)?;
         let [from, to] = [end + 1, u64::MAX].map(|offset| Key::new(ino.0, Kind::Extent, offset));
-        for item in self.new.range(&from, &to) {
-            let (key, value) = item?;
-            behind.push(decode_extent(&key, &value)?);
-            must!(behind.iter().all(|(_, e)| e.is_unwritten()), "inode {} has content behind its end", ino.0);
+        let behind =
+            new.range(&from, &to).map(|item| item.and_then(|(key, value)| decode_extent(&key, &value)));
+        for found in at_end.into_iter().map(Ok).chain(behind) {
+            let (_, extent) = found?;
+            must!(extent.is_unwritten(), "inode {} has content behind its end", ino.0);
+            self.look()?;
         }
-        must!(behind.iter().all(|(_, e)| e.is_unwritten()), "inode {} has content behind its end", ino.0);
         Ok(())
     }
 
@@ -290,6 +319,13 @@ impl Proof<'_> {
             let Some(inode) = self.new.inode(ino)? else { continue };
             let says = row.kind.is_none_or(|kind| kind == inode.kind);
             must!(says, "a name of inode {number} says that it is a {:?}", row.kind);
+            // A name that did not come says of which type it was.
+            let all_came = !row.is_other_type || row.come == names_of(&inode);
+            must!(
+                all_came,
+                "a name of inode {number} says that it is what it was, and it is a {:?}",
+                inode.kind
+            );
             if inode.kind != FileType::Directory {
                 must!(row.names == row.links, "inode {number} has another count of names than names");
                 continue;
@@ -315,7 +351,7 @@ impl Proof<'_> {
     }
 
     /// A directory must reach the root.
-    fn reach(&self, start: Ino, reached: &mut BTreeSet<Ino>) -> Sound<()> {
+    fn reach(&mut self, start: Ino, reached: &mut BTreeSet<Ino>) -> Sound<()> {
         let (mut at, mut way) = (start, BTreeSet::new());
         while !reached.contains(&at) {
             let found = self.new.inode(at)?.filter(|inode| inode.kind == FileType::Directory);
@@ -324,10 +360,16 @@ impl Proof<'_> {
             };
             must!(way.insert(at), "directory {} is inside of itself", start.0);
             at = inode.parent;
+            self.look()?;
         }
-        reached.append(&mut way);
+        reached.extend(way);
         Ok(())
     }
+}
+
+/// How many names an inode has that is sound.
+fn names_of(inode: &Inode) -> i64 {
+    if inode.kind == FileType::Directory { 1 } else { inode.nlink.into() }
 }
 
 /// A name as a number: equal sets of names have equal sums.

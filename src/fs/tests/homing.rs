@@ -272,3 +272,29 @@ fn a_failure_at_any_call_of_it_leaves_all_content() {
         }
     }
 }
+
+/// Of what a snapshot has at a home a clone may have a part: that stays where it is, and the rest makes room.
+#[test]
+fn what_a_clone_has_a_part_of_makes_room_block_by_block() {
+    let t = T::with(1 << 30, FsOptions::default());
+    cow(&t, ROOT);
+    let (f, mut bytes) = image(&t, 32);
+    t.snapshot("s");
+    t.mkdir(NodeId::clonedir(0), "c").unwrap();
+    let clone = t.find(t.find(NodeId::clonedir(0), "c").unwrap(), "image").unwrap();
+    t.write(f, 0, &[200; 8 * BLOCK as usize]);
+    bytes[..8 * BLOCK as usize].fill(200);
+    let g = t.open(clone, RW);
+    t.fs.fallocate(&USER, clone, g.1, 0, 4 * BLOCK, AllocateMode::PunchHole).unwrap();
+    let (copied, moved) = rest(&t);
+    assert_eq!((copied, moved), (4 * BLOCK, 4 * BLOCK), "the blocks that the clone has not");
+    assert!(t.read(f, 0, bytes.len()) == bytes);
+    t.fs.commit().unwrap();
+    t.prove();
+    t.fs.release(g.0, g.1);
+    t.fs.drop_clone(b"c").unwrap();
+    (0..4).for_each(|_| t.fs.commit().unwrap());
+    rest(&t);
+    assert_eq!(home(&t, f.0).0, 0);
+    t.prove();
+}

@@ -3,15 +3,16 @@
 use super::homing::{BLOCK, cow, home, image, overwrite, rest};
 use super::homing_faults::on;
 use super::merging::{bring, lines};
-use super::streams::store;
+use super::streams::{same_tree, store};
 use super::*;
-use crate::device::{Device, Sim};
+use crate::device::{CrashPolicy, Device, Op, Persistence, Sim};
 use crate::format::Ino;
 use crate::fs::difference::has_changed;
 use crate::fs::items::extents;
 use crate::fs::{
     MergeWay, NamedPath, OpenForWriting, Provenance, Reason, ReceiveOrder, RestoreOrder, Switched,
 };
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 fn layout(t: &T, node: NodeId) -> String {
     String::from_utf8(t.fs.getxattr(node, b"user.snapfs.layout").unwrap()).unwrap()
@@ -215,4 +216,193 @@ fn a_place_that_comes_round_again_is_told_from_what_had_been_there() {
     commits(&t);
     assert!(t.cat(ROOT, "image") == old);
     t.prove();
+}
+
+/// Notes how often the device is read while no request is answered.
+struct Counting {
+    sim: Arc<Sim>,
+    reads: AtomicU64,
+}
+
+impl Kernel for Counting {
+    fn write_back(&self, _nodes: &[(NodeId, u64)]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn invalidate_node(&self, _node: NodeId) {}
+    fn invalidate_entry(&self, _parent: NodeId, _name: &[u8]) {}
+    fn between_answers(&self, work: &mut dyn FnMut()) {
+        let before = self.sim.counts().reads;
+        work();
+        self.reads.fetch_add(self.sim.counts().reads - before, Relaxed);
+    }
+}
+
+/// A receiver on a simulated disk.
+fn receiver() -> (Arc<Sim>, T) {
+    let sim = Arc::new(Sim::new(1 << 30, 1));
+    Volume::create(sim.clone(), 1 << 30, [2; 16], (0, 0)).unwrap();
+    (sim.clone(), on(&sim))
+}
+
+/// The line is compared with what it was, and what came home is read for that, before anybody has to wait.
+#[test]
+fn nobody_waits_while_what_came_home_is_compared() {
+    let reads = |blocks: u64| {
+        let (a, (sim, b)) = (store(1), receiver());
+        cow(&a, ROOT);
+        let (f, mut bytes) = image(&a, 256);
+        a.snapshot("one");
+        b.receive(&a.send("one", None).0).unwrap();
+        (0..blocks).for_each(|n| overwrite(&a, f, &mut bytes, n, 200));
+        a.fs.commit().unwrap();
+        a.snapshot("two");
+        b.receive(&a.send("two", Some("one")).0).unwrap();
+        assert_eq!(rest(&b).1, blocks * BLOCK);
+        overwrite(&a, f, &mut bytes, 255, 9);
+        a.fs.commit().unwrap();
+        a.snapshot("three");
+        let kernel = Arc::new(Counting { sim, reads: AtomicU64::new(0) });
+        b.fs.set_kernel(kernel.clone());
+        b.receive(&a.send("three", Some("two")).0).unwrap();
+        assert!(b.cat(ROOT, "image") == bytes);
+        kernel.reads.load(Relaxed)
+    };
+    let (few, many) = (reads(3), reads(200));
+    assert!(many <= few + 4, "{few} reads, and {many}");
+}
+
+/// What came home in the line that is received into stays there when the next increment comes.
+#[test]
+fn each_increment_brings_home_what_it_has_brought() {
+    let (a, (_, b)) = (store(1), receiver());
+    cow(&a, ROOT);
+    let (f, mut bytes) = image(&a, 256);
+    a.snapshot("s0");
+    b.receive(&a.send("s0", None).0).unwrap();
+    let mut moved = Vec::new();
+    for round in 1..=5u64 {
+        (0..10).for_each(|n| overwrite(&a, f, &mut bytes, 20 * round + n, round as u8));
+        a.fs.commit().unwrap();
+        a.snapshot(&format!("s{round}"));
+        let stream = a.send(&format!("s{round}"), Some(&format!("s{}", round - 1))).0;
+        let got = b.receive(&stream).unwrap();
+        same_tree((&a, &a.named(&format!("s{round}"))), (&b, &got.snapshot), "increment");
+        moved.push(rest(&b).1 / BLOCK);
+        assert!(b.cat(ROOT, "image") == bytes, "{round}");
+        b.fs.commit().unwrap();
+        b.prove();
+    }
+    assert_eq!(moved, [10; 5]);
+}
+
+/// A receiver that has two snapshots of a sender, of which the second came home, and the third on its way.
+fn third_on_its_way() -> (T, Arc<Sim>, Vec<u8>, Vec<u8>) {
+    let (a, (sim, b)) = (store(1), receiver());
+    cow(&a, ROOT);
+    let (f, mut bytes) = image(&a, 64);
+    a.put(ROOT, "read", b"now and then");
+    a.snapshot("one");
+    b.receive(&a.send("one", None).0).unwrap();
+    (0..9).for_each(|n| overwrite(&a, f, &mut bytes, 5 * n, 200));
+    a.fs.commit().unwrap();
+    a.snapshot("two");
+    b.receive(&a.send("two", Some("one")).0).unwrap();
+    assert_eq!(rest(&b).1, 9 * BLOCK);
+    // Somebody reads there: times of access are no change, and no part of what comes.
+    b.clock.advance(1_000_000_000);
+    b.cat(ROOT, "read");
+    b.cat(ROOT, "image");
+    b.fs.close().unwrap();
+    (0..9).for_each(|n| overwrite(&a, f, &mut bytes, 5 * n + 1, 201));
+    a.fs.commit().unwrap();
+    a.snapshot("three");
+    let three = a.send("three", Some("two")).0;
+    (a, Arc::new(sim.clone_image()), three, bytes)
+}
+
+#[test]
+fn a_cut_while_something_begins_in_a_line_that_came_home_leaves_all_or_nothing() {
+    let (a, image, three, bytes) = third_on_its_way();
+    for n in 1.. {
+        let sim = Arc::new(image.clone_image());
+        let t = on(&sim);
+        sim.set_crash_at(sim.changes() + n);
+        let done = t.receive(&three).is_ok();
+        let is_cut = sim.is_crashed();
+        assert!(is_cut || done);
+        for policy in [CrashPolicy::DropAll, CrashPolicy::KeepAll, CrashPolicy::Random(n)] {
+            let b = on(&Arc::new(sim.crash(policy)));
+            let what = format!("{n} {policy:?}");
+            assert!(b.fs.volume().read_only_reason().is_none(), "{what}: {:?}", b.fs.recovered());
+            b.prove();
+            let got = b.receive(&three).unwrap_or_else(|e| panic!("{what}: {e}"));
+            assert!(got.was_here || !done, "{what}: it was answered");
+            same_tree((&a, &a.named("three")), (&b, &got.snapshot), &what);
+            assert!(b.cat(ROOT, "image") == bytes && b.fs.arrivals().is_empty(), "{what}");
+            rest(&b);
+            assert!(b.cat(b.find(SNAPDIR, "three").unwrap(), "image") == bytes, "{what}");
+            b.prove();
+        }
+        if !is_cut {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_failure_while_something_begins_in_a_line_that_came_home_leaves_all_or_nothing() {
+    let (a, image, three, bytes) = third_on_its_way();
+    for op in [Op::Read, Op::Write, Op::Flush] {
+        for n in 1.. {
+            let sim = Arc::new(image.clone_image());
+            let t = on(&sim);
+            let struck = sim.faults_struck();
+            sim.fail(op, n, Persistence::Once);
+            let done = t.receive(&three);
+            let what = format!("{op:?} {n}: {done:?}");
+            if sim.faults_struck() == struck {
+                assert!(done.is_ok(), "{what}");
+                break;
+            }
+            let b = match t.fs.volume().is_read_only() {
+                true => on(&Arc::new(sim.crash(CrashPolicy::KeepAll))),
+                false => t,
+            };
+            let got = b.receive(&three).unwrap_or_else(|e| panic!("{what}: {e}"));
+            same_tree((&a, &a.named("three")), (&b, &got.snapshot), &what);
+            assert!(b.cat(ROOT, "image") == bytes && b.fs.arrivals().is_empty(), "{what}");
+            b.fs.commit().unwrap();
+            b.prove();
+        }
+    }
+}
+
+/// A file without a name is no part of what comes, however much is written to it.
+#[test]
+fn what_has_no_name_in_the_line_is_no_part_of_what_begins_in_it() {
+    let (a, b) = (store(1), store(2));
+    let nameless = b.create(ROOT, "gone");
+    cow(&b, ROOT);
+    let (f, mut bytes) = image(&b, 64);
+    (0..600).for_each(|n| b.write(nameless, n * 8192, &[1; 4096]));
+    b.rm(ROOT, "gone");
+    b.fs.commit().unwrap();
+    b.snapshot("zero");
+    (0..9).for_each(|n| overwrite(&b, f, &mut bytes, 5 * n, 200));
+    b.fs.commit().unwrap();
+    b.snapshot("one");
+    a.receive(&b.send("one", None).0).unwrap();
+    let copy = a.open(a.find(ROOT, "image").unwrap(), RW);
+    overwrite(&a, copy, &mut bytes, 2, 9);
+    a.fs.commit().unwrap();
+    a.snapshot("two");
+    (0..600).for_each(|n| b.write(nameless, n * 8192, &[2; 4096]));
+    assert_eq!(rest(&b).1, 609 * BLOCK, "what has no name as well");
+    let got = b.receive(&a.send("two", Some("one")).0).unwrap();
+    same_tree((&a, &a.named("two")), (&b, &got.snapshot), "two");
+    assert!(b.cat(ROOT, "image") == bytes);
+    assert_eq!(rest(&b).1, BLOCK, "the rest is home");
+    b.fs.commit().unwrap();
+    b.prove();
+    a.fs.release(copy.0, copy.1);
 }

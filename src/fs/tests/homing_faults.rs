@@ -333,3 +333,24 @@ fn a_device_that_fails_ends_it() {
     assert!(failed && t.fs.volume().is_read_only());
     assert!(!t.fs.content_is_away());
 }
+
+/// What leaves a home as long as somebody reads an older state is waited for without a commit.
+#[test]
+fn what_a_reader_holds_up_asks_for_no_commits() {
+    let t = T::with(1 << 30, FsOptions::default());
+    cow(&t, ROOT);
+    let (f, mut bytes) = image(&t, 64);
+    rest(&t);
+    let reader = t.fs.volume().live(crate::format::LineId::MAIN).unwrap();
+    overwrite(&t, f, &mut bytes, 3, 9);
+    t.fs.commit().unwrap();
+    let epoch = t.fs.volume().epoch();
+    for _ in 0..50 {
+        assert!(t.fs.bring_content_home(1 << 20).unwrap().more);
+    }
+    assert!(t.fs.volume().epoch().0 <= epoch.0 + 3, "{:?} after {epoch:?}", t.fs.volume().epoch());
+    assert_eq!(home(&t, f.0).0, BLOCK);
+    drop(reader);
+    rest(&t);
+    assert_eq!(home(&t, f.0).0, 0);
+}

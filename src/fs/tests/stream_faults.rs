@@ -219,3 +219,46 @@ fn what_makes_no_sense_is_refused_whatever_its_checksums_say() {
     }
     assert!(refused > 100 && taken > 5, "{refused} refused, {taken} taken");
 }
+
+/// How far something is has to be read to go on with it: when that fails it waits as before.
+#[test]
+fn a_read_that_fails_gives_up_nothing_of_what_has_come() {
+    let a = store(1);
+    let mut rng = fastrand::Rng::with_seed(5);
+    let bytes: Vec<u8> = (0..4 << 20).map(|_| rng.u8(..)).collect();
+    a.put(ROOT, "big", &bytes);
+    a.snapshot("one");
+    let one = a.send("one", None).0;
+    let sim = Arc::new(Sim::new(1 << 30, 1));
+    Volume::create(sim.clone(), 1 << 30, [2; 16], (0, 0)).unwrap();
+    let t = opened(&sim, 4 << 20);
+    assert!(t.receive(&one[..3 << 20]).is_err());
+    let next = t.fs.arrivals()[0].record.next;
+    assert!(next > 2);
+    let resume = parse_token(&t.fs.arrivals()[0].token());
+    t.fs.close().unwrap();
+    let snapshot = a.named("one");
+    let (order, mut rest) = (SendOrder { snapshot: &snapshot, base: None, gone: None, resume }, Vec::new());
+    a.fs.send(&order, &mut rest, &mut |_| true).unwrap();
+    let base = Arc::new(sim.clone_image());
+    // A read that fails once is tried at another place.
+    for persistence in [Persistence::Once, Persistence::Forever] {
+        for n in 1.. {
+            let sim = Arc::new(base.clone_image());
+            let t = opened(&sim, 0);
+            let struck = sim.faults_struck();
+            sim.fail(Op::Read, n, persistence);
+            let done = t.receive(&rest);
+            if sim.faults_struck() == struck {
+                assert!(done.is_ok(), "{n}: {done:?}");
+                break;
+            }
+            drop(t);
+            let b = opened(&Arc::new(sim.crash(CrashPolicy::KeepAll)), 4 << 20);
+            let is_there = b.fs.snapshots().len() == 1;
+            assert!(is_there || done.is_err(), "{n}");
+            let waits = b.fs.arrivals().first().is_some_and(|arrival| arrival.record.next >= next);
+            assert!(is_there || waits, "{n} {persistence:?}: {done:?}");
+        }
+    }
+}

@@ -2,10 +2,10 @@
 
 use super::difference::random_step_in;
 use super::merging::{Whole, bring, outcome, play};
-use super::streams::store;
+use super::streams::{same_tree, store};
 use super::*;
 use crate::format::provenance::{Provenance, Reason};
-use crate::fs::{MergeRefusal, MergeWay, NamedPath, ReceiveOrder, RestoreOrder};
+use crate::fs::{MergeRefusal, MergeWay, NamedPath, ReceiveOrder, RestoreOrder, SendOrder};
 
 /// Two stores with a past in common, `base`: what is done in `one` comes to the other as the clone `c`.
 fn apart(base: impl Fn(&T), one: impl Fn(&T), other: impl Fn(&T)) -> T {
@@ -58,6 +58,46 @@ fn new_files_of_both_come_together() {
     // Both names are wanted by both.
     let t = scripts("mkdir d", "put n 1", "put n 2");
     assert_eq!(outcome(&t, ".clones/c", "@live"), "! same-name [n added | n added]");
+}
+
+/// Two stores gave one number to a file and to a directory: an increment from the state of one to that of the other makes the
+/// one go and the other come.
+#[test]
+fn what_has_the_number_of_another_type_takes_its_place() {
+    let file = |t: &T| {
+        let node = t.put(ROOT, "n", &[7; 300_000]);
+        t.fs.setxattr(&SUPER, node, b"user.long", &[8; 5000], XattrMode::Set).unwrap();
+        t.fs.link(&SUPER, node, ROOT, b"other").unwrap();
+    };
+    let dir = |t: &T| {
+        let dir = t.mkdir(ROOT, "n").unwrap();
+        t.mkdir(dir, "below").unwrap();
+        t.put(dir, "f", &[9; 70_000]);
+    };
+    let link = |t: &T| {
+        t.fs.symlink(&SUPER, ROOT, b"n", b"some/where").unwrap();
+    };
+    let base = |t: &T| {
+        t.put(ROOT, "x", b"X");
+    };
+    let all: [&dyn Fn(&T); 3] = [&file, &dir, &link];
+    for (one, other) in [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)] {
+        let what = format!("{other} becomes {one}");
+        let b = apart(base, all[one], all[other]);
+        b.snapshot("ours");
+        let c = store(3);
+        c.receive(&b.send("ours", None).0).unwrap();
+        let line = b.fs.volume().find_line(b"c").unwrap().id;
+        let theirs = b.fs.volume().find_snapshot(line, b"theirs").unwrap();
+        let ours = b.named("ours");
+        let order = SendOrder { snapshot: &theirs, base: Some(&ours), gone: None, resume: None };
+        let mut stream = Vec::new();
+        b.fs.send(&order, &mut stream, &mut |_| true).unwrap();
+        let got = c.receive(&stream).unwrap_or_else(|e| panic!("{what}: {e}"));
+        same_tree((&b, &theirs), (&c, &got.snapshot), &what);
+        c.fs.commit().unwrap();
+        c.prove();
+    }
 }
 
 #[test]

@@ -6,8 +6,10 @@ use super::*;
 use crate::device::mirror::{Present, open_sides, write_label};
 use crate::device::{Device, Sim};
 use crate::format::mirror::{Label, Standing};
-use crate::fs::{ReceiveOrder, ReceivedSnapshot, SendOrder, StreamError, parse_token};
-use crate::volume::{Access, OpenOptions, newest_superblock};
+use crate::format::provenance::Provenance;
+use crate::format::terms::Terms;
+use crate::fs::{PurgeAsked, PurgeEnd, ReceiveOrder, ReceivedSnapshot, SendOrder, StreamError, parse_token};
+use crate::volume::{Access, OpenOptions, VolumeError, newest_superblock};
 use std::io::Read;
 
 const HOUR: i64 = 3600 * 1_000_000_000;
@@ -174,6 +176,64 @@ fn what_a_stream_is_told_against_stays_until_it_is_there() {
         t.fs.commit().unwrap();
         t.prove();
     }
+}
+
+/// Who asked whether a snapshot may go before somebody began to receive against it: what carries it out asks again.
+#[test]
+fn what_is_told_against_a_snapshot_begins_before_it_goes_or_not_at_all() {
+    let (a, b) = (sender(), store(2));
+    b.put(ROOT, "own", b"mine");
+    b.fs.setxattr(&SUPER, ROOT, b"user.snapfs.trash", b"1h", XattrMode::Set).unwrap();
+    let got = b.receive(&a.send("one", None).0).unwrap().snapshot;
+    let (volume, line) = (b.fs.volume(), got.line);
+    let begin = |from| {
+        let terms = Terms::default();
+        volume.begin_receiving(b".receiving-x", Some(from), (0, 0), terms, &Provenance::default())
+    };
+    let arrival = begin(got.id).unwrap();
+    let by = Provenance::default();
+    let held = |done: std::result::Result<(), VolumeError>| assert!(matches!(done, Err(VolumeError::Held)));
+    held(volume.delete_snapshot(line, got.id));
+    held(volume.delete_snapshots(line, &[got.id]).unwrap().remove(0));
+    let age = volume.age();
+    let new = crate::volume::NewTrash { since_secs: 0, age, after: 9, by: &by };
+    held(volume.trash_snapshots(line, &[got.id], &new).unwrap().remove(0));
+    held(volume.trash_line(line, &new, &mut |_| Ok(())).map(drop));
+    held(volume.drop_line(line));
+    volume.drop_line(arrival.id).unwrap();
+    // In the trash it is nothing to begin with.
+    b.fs.discard_clone(b"one", &by).unwrap();
+    assert!(matches!(begin(got.id), Err(VolumeError::NoSuchView)));
+    b.fs.commit().unwrap();
+    b.prove();
+}
+
+#[test]
+fn a_copy_that_content_was_purged_from_is_no_copy_of_what_comes() {
+    let sim = Arc::new(Sim::new(64 << 20, 1));
+    Volume::create(sim.clone(), 64 << 20, [2; 16], (0, 0)).unwrap();
+    let (a, b) = (sender(), opened(sim));
+    let one = a.send("one", None).0;
+    let got = b.receive(&one).unwrap().snapshot;
+    assert!(b.receive(&one).unwrap().was_here);
+    let node = b.find(ROOT, "f0").unwrap();
+    b.rm(ROOT, "f0");
+    b.fs.forget(node);
+    b.fs.commit().unwrap();
+    let asked = PurgeAsked { path: b"f0".to_vec(), snapshots: vec![got.id], all: false, dry_run: false };
+    assert!(matches!(b.fs.purge(&asked), Ok(PurgeEnd::Purged(..))));
+    let snapshot = a.named("one");
+    let order = SendOrder { snapshot: &snapshot, base: None, gone: None, resume: None };
+    let begin = a.fs.stream_begin(&order).unwrap();
+    let offered = b.fs.offer(&begin, &ReceiveOrder::default()).map(|()| false);
+    for done in [offered, b.receive(&one).map(|got| got.was_here)] {
+        assert!(matches!(&done, Err(StreamError::Refused(why)) if why.contains("purged")), "{done:?}");
+    }
+    // Without it all of it comes.
+    b.fs.delete_snapshot(b"one").unwrap();
+    let got = b.receive(&one).unwrap();
+    same_tree((&a, &a.named("one")), (&b, &got.snapshot), "anew");
+    b.prove();
 }
 
 #[test]
