@@ -131,11 +131,11 @@ impl Past {
         own
     }
 
-    /// What of them may go when nothing else is left that gives space, oldest first.
-    pub(super) fn may_go_of_kept(&self) -> Vec<(Arc<Head>, SnapshotInfo)> {
+    /// What of them may go when nothing else is left that gives space, once these points are let go of: oldest first.
+    pub(super) fn may_go_of_kept(&self, without: &[RollingPoint]) -> Vec<(Arc<Head>, SnapshotInfo)> {
         let head = self.commits.heads.main();
         let mut all = self.kept_before(&head);
-        all.retain(|s| self.keeps_from_going(s).is_none());
+        all.retain(|s| self.keeps_from_going_without(s, without).is_none());
         all.into_iter().map(|s| (head.clone(), s)).collect()
     }
 
