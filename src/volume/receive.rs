@@ -58,7 +58,7 @@ impl VolumeState {
             ReceivedAs::Line(_) => Ok((point, None)),
             ReceivedAs::HeadOf(line) if self.lines.get(line).is_none() => Err(VolumeError::NoSuchView),
             ReceivedAs::HeadOf(line) => {
-                if self.lines.name_of_both(&self.history, from, line).is_some()
+                if self.lines.names_of_both(&self.history, from, line).next().is_some()
                     || self.lines.snapshot(&self.history, line, new.name).is_some()
                 {
                     return Err(VolumeError::NameTaken);
