@@ -320,7 +320,9 @@ impl Past {
                 let snapshots = self.scheduled(line.id, &schedule.name);
                 let taken = self.as_taken_without(&snapshots, points);
                 let rulings = decide(schedule, &taken, now);
-                for i in thinning_order(&taken, &rulings) {
+                // What came from another store is a copy that somebody wants to have: only rules say that it goes.
+                let goes = |i: &usize| !snapshots[*i].is_received || rulings[*i].goes();
+                for i in thinning_order(&taken, &rulings).into_iter().filter(goes) {
                     let first = (Reverse(rulings[i].class_secs()), snapshots[i].created);
                     all.push((first, (head.clone(), snapshots[i].clone())));
                 }

@@ -129,7 +129,8 @@ impl Past {
     fn kept_before(&self, head: &Head) -> Vec<SnapshotInfo> {
         let prefix = Reason::MassDeletion.name_prefix().unwrap_or_default().as_bytes();
         let mut own = self.commits.heads.volume.own_snapshots(head.line);
-        own.retain(|s| s.provenance.reason == Reason::MassDeletion && s.name.starts_with(prefix));
+        let is_kept = |s: &SnapshotInfo| s.provenance.reason == Reason::MassDeletion && !s.is_received;
+        own.retain(|s| is_kept(s) && s.name.starts_with(prefix));
         own
     }
 
@@ -205,6 +206,7 @@ impl Past {
         // What a schedule took and somebody renamed, or holds, is his.
         let is_a_schedules = |s: &SnapshotInfo| {
             s.line == head.line
+                && !s.is_received
                 && s.provenance.reason == Reason::Schedule
                 && s.name.starts_with(prefix)
                 && !volume.is_held(s.id)
