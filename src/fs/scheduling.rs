@@ -12,7 +12,7 @@ use super::heads::Head;
 use super::past::{Applications, WatchedSchedule, moment};
 use crate::format::line::{LineRecord, LineState};
 use crate::format::{LineId, ViewId};
-use crate::ops::{Error, Result};
+use crate::ops::{Error, Result, RoomFor};
 use crate::schedule::{Cadence, Ruling, Schedule, Share, TakenSnapshot, decide, thinning_order};
 use crate::volume::{Planner, SnapshotInfo};
 use std::collections::BTreeSet;
@@ -101,7 +101,8 @@ impl Fs {
         if self.heads.volume.line(line)?.state != LineState::Writable {
             return Err(Error::ReadOnly);
         }
-        self.heads.volume.set_schedules(line, schedules)?;
+        let set = || Ok(self.heads.volume.set_schedules(line, schedules.clone())?);
+        self.past.once_in_room(RoomFor::Record, set)?;
         self.past.room.has_changed();
         self.commits.sync()
     }
