@@ -78,8 +78,11 @@ fn told(answer: &Value) -> String {
     let gone = gone(answer);
     let mut out: String = gone.iter().map(|name| names::shown_bytes(name) + "\n").collect();
     let bytes = |key: &str| answer[key].as_u64().filter(|bytes| *bytes > 0).map(output::size);
-    if let Some(frees) = answer["frees"].as_u64() {
-        let what = counted(gone.len() as u64, "snapshot");
+    let what = counted(gone.len() as u64, "snapshot");
+    if let Some(kept) = answer["in_trash"].as_u64() {
+        let back = format!("{} come back when that is emptied, or at once with --now", output::size(kept));
+        out += &format!("{what} would go into the trash, and {back}\n");
+    } else if let Some(frees) = answer["frees"].as_u64() {
         out += &format!("{what} would go, and {} come back\n", output::size(frees));
     }
     if let Some(later) = bytes("frees_later") {
@@ -93,7 +96,7 @@ fn told(answer: &Value) -> String {
 
 fn for_programs(answer: &Value, dry_run: bool) -> Value {
     let mut object = json!({"kept": answer["kept"], "missing": answer["missing"], "frees": answer["frees"]});
-    for key in ["frees_later", "shared"] {
+    for key in ["frees_later", "shared", "in_trash"] {
         if let Some(bytes) = answer[key].as_u64() {
             object[key] = bytes.into();
         }

@@ -22,7 +22,8 @@ use std::path::Path;
 
 /// Carries one out: the answer has `deleted`, `kept` with `name` and `why` for each, `missing` with a sentence for each name that met
 /// nothing, and `frees`, the bytes that come back of those that go with the next commits, if that is known; of a rehearsal also
-/// `frees_later`, when what reads them has ended, and `shared`, what others have as well. `progress` hears how many were looked at.
+/// `frees_later`, when what reads them has ended, and `shared`, what others have as well. What goes into the trash frees nothing, and
+/// `in_trash` says what comes back of it when that is emptied. `progress` hears how many were looked at.
 pub(super) fn carry_out(
     fs: &Fs,
     store: &Path,
@@ -70,6 +71,9 @@ pub(super) fn carry_out(
     if order.is_waited_for {
         // What the background does begins with a commit, and nobody else may have a reason for one.
         fs.commit().map_err(|e| told(store, &e))?;
+    }
+    if !order.now && fs.trash_secs().is_some() {
+        (answer["in_trash"], frees) = (frees.into(), frees.map(|_| 0));
     }
     answer["frees"] = frees.into();
     let list: Vec<&OsStr> = gone.iter().map(|s| OsStr::from_bytes(&s.name)).collect();

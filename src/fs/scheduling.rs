@@ -12,9 +12,9 @@ use super::heads::Head;
 use super::past::{Applications, WatchedSchedule, moment};
 use crate::format::line::{LineRecord, LineState};
 use crate::format::{LineId, ViewId};
-use crate::ops::{Error, Result};
+use crate::ops::{Error, Result, RoomFor};
 use crate::schedule::{Cadence, Ruling, Schedule, Share, TakenSnapshot, decide, thinning_order};
-use crate::volume::SnapshotInfo;
+use crate::volume::{Planner, SnapshotInfo};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +77,15 @@ pub struct RuledSnapshot {
     pub thinned: Option<&'static str>,
 }
 
+/// When what no rule keeps goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Unkept {
+    /// With the rest.
+    GoesNow,
+    /// When the clock is trusted again: what is short of space meanwhile does not rely on it.
+    GoesLater,
+}
+
 /// An amount of space in bytes, of a store of so many.
 fn bytes_of(share: Share, total: u64) -> u64 {
     match share {
@@ -92,7 +101,8 @@ impl Fs {
         if self.heads.volume.line(line)?.state != LineState::Writable {
             return Err(Error::ReadOnly);
         }
-        self.heads.volume.set_schedules(line, schedules)?;
+        let set = || Ok(self.heads.volume.set_schedules(line, schedules.clone())?);
+        self.past.once_in_room(RoomFor::Record, set)?;
         self.past.room.has_changed();
         self.commits.sync()
     }
@@ -157,7 +167,7 @@ impl Fs {
         let record = self.heads.volume.line(line)?;
         let mut all = Vec::new();
         for schedule in named(&record, name) {
-            all.extend(self.rulings(line, schedule)?);
+            all.extend(self.rulings(line, schedule, Unkept::GoesNow)?);
         }
         Ok(all)
     }
@@ -305,10 +315,13 @@ impl Fs {
             self.commits.commit()?;
             return Ok(true);
         }
-        let trusted = self.past.timekeeper.seen.lock().clock.is_trusted();
-        let mut go = self.rulings(head.line, schedule)?;
+        let when = match self.past.timekeeper.seen.lock().clock.is_trusted() {
+            true => Unkept::GoesNow,
+            false => Unkept::GoesLater,
+        };
+        let mut go = self.rulings(head.line, schedule, when)?;
         // Want of space has nothing to do with what a clock says.
-        go.retain(|ruled| ruled.thinned.is_some() || trusted && ruled.ruling.goes());
+        go.retain(|ruled| ruled.thinned.is_some() || when == Unkept::GoesNow && ruled.ruling.goes());
         let more = go.len() > PRUNED_AT_ONCE;
         go.truncate(PRUNED_AT_ONCE);
         let go: Vec<SnapshotInfo> = go.into_iter().map(|ruled| ruled.snapshot).collect();
@@ -329,21 +342,28 @@ impl Fs {
         while self.wanted_bytes(schedule).is_some() && self.past.empty_some_trash(USERS_PATIENCE)? {
             self.commits.bring_back()?;
         }
-        let mut go = self.rulings(head.line, schedule)?;
+        let mut go = self.rulings(head.line, schedule, Unkept::GoesNow)?;
         go.retain(|ruled| ruled.ruling.goes() || ruled.thinned.is_some());
         let go: Vec<SnapshotInfo> = go.into_iter().map(|ruled| ruled.snapshot).collect();
         Ok(self.past.drop_scheduled(head, &go, USERS_PATIENCE)?.gone)
     }
 
-    /// The snapshots of the line's other schedules that have a budget.
-    fn limited_by_others(&self, line: LineId, schedule: &Schedule) -> Result<Vec<ViewId>> {
+    /// The snapshots of the line's other schedules that have a budget, but for those that would not go.
+    fn limited_by_others(
+        &self,
+        planner: &Planner<'_>,
+        line: LineId,
+        schedule: &Schedule,
+    ) -> Result<Vec<ViewId>> {
         let others = self.heads.volume.line(line)?.schedules.into_iter();
         let limited = others.filter(|other| other.budget.is_some() && other.name != schedule.name);
-        Ok(limited.flat_map(|other| self.past.scheduled(line, &other.name)).map(|s| s.id).collect())
+        let may_go = |s: &SnapshotInfo| self.past.keeps_from_going(s).is_none() && !planner.is_base(s.id);
+        let theirs = limited.flat_map(|other| self.past.scheduled(line, &other.name));
+        Ok(theirs.filter(may_go).map(|s| s.id).collect())
     }
 
     /// What is to become of the snapshots of a schedule: by its classes, and of what they leave, for want of space.
-    fn rulings(&self, line: LineId, schedule: &Schedule) -> Result<Vec<RuledSnapshot>> {
+    fn rulings(&self, line: LineId, schedule: &Schedule, unkept: Unkept) -> Result<Vec<RuledSnapshot>> {
         let all = self.past.scheduled(line, &schedule.name);
         let taken = self.past.as_taken(&all);
         let rulings = decide(schedule, &taken, moment(&self.heads.clock).0);
@@ -354,37 +374,39 @@ impl Fs {
         };
         // What a clone is compared with brings nothing back.
         let gives_space = |i: &usize| planner.as_ref().is_none_or(|planner| !planner.is_base(all[*i].id));
-        let order: Vec<usize> = thinning_order(&taken, &rulings)
-            .into_iter()
-            .filter(|i| !rulings[*i].goes() && gives_space(i))
-            .collect();
-        let would_free = |set: &mut dyn Iterator<Item = usize>| match &planner {
-            Some(planner) => planner.would_free(&set.map(|i| all[i].id).collect::<Vec<_>>()),
-            None => Ok(0),
+        // What goes later than for want of space is the first of those that are to go for that.
+        let going = |i: &usize| unkept == Unkept::GoesNow && rulings[*i].goes();
+        let order: Vec<usize> =
+            thinning_order(&taken, &rulings).into_iter().filter(|i| !going(i) && gives_space(i)).collect();
+        // What comes back with those that go anyway, so many of the others, and more.
+        let freed = |planner: &Planner<'_>, n: usize, more: &[ViewId]| {
+            let anyway = (0..all.len()).filter(|i| going(i) && gives_space(i));
+            let ids = anyway.chain(order[..n].iter().copied()).map(|i| all[i].id);
+            planner.would_free(&ids.chain(more.iter().copied()).collect::<Vec<_>>())
         };
-        let going = |i: &usize| rulings[*i].goes();
         let mut thinned = vec![None; all.len()];
         let total = self.heads.volume.space().total;
         if let (Some(budget), Some(planner)) = (schedule.budget.map(|share| bytes_of(share, total)), &planner)
         {
             // What two schedules hold counts for both, if both have a budget: else neither would ever be over his.
-            let others = self.limited_by_others(line, schedule)?;
-            let anyway = if others.is_empty() { 0 } else { planner.would_free(&others)? };
-            let left = |n: usize| {
-                let gone = &order[..n];
-                let stay = (0..all.len()).filter(|i| !going(i) && !gone.contains(i)).map(|i| all[i].id);
-                let together = planner.would_free(&stay.chain(others.iter().copied()).collect::<Vec<_>>())?;
-                Ok::<u64, Error>(together.saturating_sub(anyway))
-            };
-            let n = fewest(order.len(), |n| Ok(left(n)? <= budget))?;
+            let others = self.limited_by_others(planner, line, schedule)?;
+            // What somebody keeps from going is his meanwhile, as what he has renamed is, and is not counted.
+            let counted = (0..all.len()).filter(|i| taken[*i].kept.is_none() && gives_space(i));
+            let counted: Vec<ViewId> = counted.map(|i| all[i].id).chain(others.iter().copied()).collect();
+            let together = planner.would_free(&counted)?;
+            // All of it but what none of those that stay has: exact for blocks that are in what goes and in what stays.
+            let left = |n: usize| Ok::<u64, Error>(together.saturating_sub(freed(planner, n, &others)?));
+            // What the last one alone holds is not brought below a budget by any other that goes.
+            let least = left(order.len())?;
+            let aim = if least > budget { least.saturating_add(budget) } else { budget };
+            let n = fewest(order.len(), |n| Ok(left(n)? <= aim))?;
             order[..n].iter().for_each(|i| thinned[*i] = Some("over its budget"));
         }
-        if let Some(wanted) = wanted {
-            let freed =
-                |n: usize| would_free(&mut (0..all.len()).filter(going).chain(order[..n].iter().copied()));
+        if let (Some(wanted), Some(planner)) = (wanted, &planner) {
             // If all of it is not enough, what brings next to nothing back does not go for that.
-            let wanted = wanted.min(freed(order.len())?.saturating_sub(total / NEXT_TO_NOTHING_SHARE));
-            let n = fewest(order.len(), |n| Ok(freed(n)? >= wanted))?;
+            let most = freed(planner, order.len(), &[])?;
+            let wanted = wanted.min(most.saturating_sub(total / NEXT_TO_NOTHING_SHARE));
+            let n = fewest(order.len(), |n| Ok(freed(planner, n, &[])? >= wanted))?;
             for i in &order[..n] {
                 thinned[*i] = thinned[*i].or(Some("space is wanted"));
             }

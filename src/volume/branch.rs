@@ -363,9 +363,9 @@ impl Volume {
         self.check_writable()?;
         assert!(schedules.len() <= SCHEDULES_MAX, "the number is checked above");
         let mut turn = self.turn();
-        let state = turn.alone();
-        state.line_in_use(line)?;
-        state.set_schedules(line, schedules.clone());
+        turn.line_in_use(line)?;
+        self.reserve_records(&turn, 1, ReserveFor::Record)?;
+        turn.alone().set_schedules(line, schedules.clone());
         self.tell(turn, &Effect::SetSchedules(line, schedules));
         Ok(())
     }

@@ -21,7 +21,7 @@ impl VolumeState {
         self.changed = true;
     }
 
-    /// A snapshot goes, and with it what is known of its copies.
+    /// A snapshot goes for good, and with it what is known of its copies.
     pub(super) fn forget_hydrations(&mut self, view: ViewId) {
         let numbers: Vec<u64> = self.hydrations.of(view).map(|record| record.number).collect();
         numbers.into_iter().for_each(|number| self.remove_hydration(number));

@@ -33,6 +33,11 @@ impl Volume {
         self.shared.is_read(id)
     }
 
+    /// How many read the snapshot, or point, of that number.
+    pub fn readers(&self, id: ViewId) -> usize {
+        self.shared.readers_of(id)
+    }
+
     /// The snapshots that a line shows. Reads nothing from the device.
     pub fn lineage(&self, line: LineId) -> Result<Lineage> {
         let state = self.state.read();

@@ -150,12 +150,15 @@ impl Lines {
         self.map.get(&line)?.record.origin
     }
 
-    /// A name that a snapshot of a line's own has, and another one that a second line shows.
-    pub fn name_of_both<'h>(&self, history: &'h History, from: LineId, to: LineId) -> Option<&'h [u8]> {
-        let own = self.map.get(&from)?.numbers.iter().filter_map(|id| history.get(*id));
-        let mut taken =
-            own.filter(|v| self.snapshot(history, to, &v.name).is_some_and(|other| other != v.id));
-        taken.next().map(|v| &v.name[..])
+    /// Snapshots of a line's own of whose names a second line shows another one.
+    pub fn names_of_both<'h>(
+        &'h self,
+        history: &'h History,
+        from: LineId,
+        to: LineId,
+    ) -> impl Iterator<Item = &'h ViewRecord> {
+        let own = self.own_after(from, ViewId(0)).filter_map(|id| history.get(id));
+        own.filter(move |v| self.snapshot(history, to, &v.name).is_some_and(|other| other != v.id))
     }
 
     /// True if a snapshot of a line's own has the name.

@@ -276,10 +276,11 @@ impl Volume {
         for point in &superblock.pending {
             state.apply_point(point);
         }
-        state.hydrations = Hydrations::load(loaded.hydrations, |view| state.own_snapshot(view).is_ok());
         let holds = Numbered::load(loaded.holds, |hold: &HoldRecord| state.own_snapshot(hold.view).is_ok());
         state.holds = Holds::new(holds, loaded.age);
         state.load_trash(loaded.trash);
+        let may_come_back = |view| state.own_snapshot(view).is_ok() || state.is_in_trash(view);
+        state.hydrations = Hydrations::load(loaded.hydrations, may_come_back);
         let gone: Vec<_> = deletes.into_iter().filter(|id| !state.is_in_trash(*id)).collect();
         gone.into_iter().for_each(|id| state.delete(id));
         // What the store can become here: its address space may be far larger than the host.

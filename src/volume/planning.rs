@@ -179,22 +179,31 @@ impl Planner<'_> {
 
     /// What comes back in the end when these snapshots are deleted: from sums alone while no blocks are shared between files.
     pub fn would_free(&self, snapshots: &[ViewId]) -> Result<u64> {
-        match self.now.counts_by_sums() {
-            true => self.sum(snapshots),
-            false => Ok(self.plan(snapshots, &[])?.freed_in_the_end()),
-        }
+        self.would_free_with_points(snapshots, &[])
     }
 
-    /// The same if points without a name are among them, and all that is in the trash goes as well.
-    pub fn would_free_with_trash(&self, views: &[ViewId]) -> Result<u64> {
+    /// The same if nobody reads these points any more. One that has a name, or is in the trash, is somebody's, and stays.
+    pub fn would_free_with_points(&self, snapshots: &[ViewId], points: &[ViewId]) -> Result<u64> {
         if self.now.counts_by_sums() {
-            let all = views.iter().copied().chain(self.now.state.views_in_trash());
-            return self.sum(&all.collect::<Vec<_>>());
+            return self.sum(&[snapshots, &self.now.unnamed(points)].concat());
+        }
+        self.rehearse_all(self.now.clone(), snapshots, points)
+    }
+
+    /// The same if all that is in the trash goes as well.
+    pub fn would_free_with_trash(&self, snapshots: &[ViewId], points: &[ViewId]) -> Result<u64> {
+        if self.now.counts_by_sums() {
+            let all = [snapshots, &self.now.unnamed(points), &self.now.state.views_in_trash()];
+            return self.sum(&all.concat());
         }
         let mut draft = self.now.clone();
         draft.state.trash_numbers().into_iter().for_each(|number| draft.state.empty_trash(number));
-        draft.give_up(views, &[]);
-        draft.give_up_unnamed(views);
+        self.rehearse_all(draft, snapshots, points)
+    }
+
+    fn rehearse_all(&self, mut draft: Draft, snapshots: &[ViewId], points: &[ViewId]) -> Result<u64> {
+        draft.give_up(snapshots, &[]);
+        draft.give_up_unnamed(points);
         Ok(self.rehearse(draft)?.freed_in_the_end())
     }
 
@@ -336,12 +345,17 @@ impl Draft {
         }
     }
 
-    /// The same of points that have no name, and are there for whoever reads them.
+    /// Of these, the points that have no name, and are there for nobody but whoever reads them.
+    fn unnamed(&self, points: &[ViewId]) -> Vec<ViewId> {
+        let is_unnamed = |id: &&ViewId| self.state.postponed.contains(id) && !self.state.lines.is_base(**id);
+        points.iter().filter(is_unnamed).copied().collect()
+    }
+
+    /// Gives those of them up.
     fn give_up_unnamed(&mut self, points: &[ViewId]) {
-        for id in points {
-            if self.state.postponed.remove(id) {
-                self.state.deletes.push(*id);
-            }
+        for id in self.unnamed(points) {
+            self.state.postponed.remove(&id);
+            self.state.deletes.push(id);
         }
     }
 

@@ -65,7 +65,7 @@ impl VolumeState {
             ReceivedAs::Line(_) => Ok((point, None)),
             ReceivedAs::HeadOf(line) if self.line_in_use(line).is_err() => Err(VolumeError::NoSuchView),
             ReceivedAs::HeadOf(line) => {
-                if self.lines.name_of_both(&self.history, from, line).is_some()
+                if self.lines.names_of_both(&self.history, from, line).next().is_some()
                     || self.lines.snapshot(&self.history, line, new.name).is_some()
                 {
                     return Err(VolumeError::NameTaken);

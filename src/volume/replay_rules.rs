@@ -173,7 +173,11 @@ pub(super) fn of_views(state: &VolumeState, effect: &Effect<'_>) -> Result<()> {
             on_line(state, to.line)?;
             let two = to.from != to.line && can_go(state, to.from);
             must!(two, "line {} is to become line {}, and cannot", to.from.0, to.line.0);
-            let both = state.lines.name_of_both(&state.history, to.from, to.line).map(names::shown_bytes);
+            let both = state
+                .lines
+                .names_of_both(&state.history, to.from, to.line)
+                .next()
+                .map(|view| names::shown_bytes(&view.name));
             must!(both.is_none(), "two snapshots of one line called '{}'", both.unwrap_or_default());
             new_generation(state, to.head_generation)
         }

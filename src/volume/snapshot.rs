@@ -53,6 +53,8 @@ pub struct SnapshotInfo {
     pub provenance: Provenance,
     /// When content was last purged from it, in seconds since 1970 UTC.
     pub edited: Option<i64>,
+    /// It came from another store: its provenance tells of that one.
+    pub is_received: bool,
 }
 
 /// A snapshot to be.
@@ -265,6 +267,7 @@ pub(super) fn info(record: &ViewRecord) -> SnapshotInfo {
         consistency: record.consistency,
         provenance: record.provenance.clone(),
         edited: record.edited,
+        is_received: record.identity.is_some(),
     }
 }
 

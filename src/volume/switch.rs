@@ -5,7 +5,7 @@ use super::base::effects_of;
 use super::branch::RECORDS_OF_A_LINE;
 use super::commit::Prepare;
 use super::lines::NO_GENERATION;
-use super::snapshot::NewSnapshot;
+use super::snapshot::{self, NewSnapshot, SnapshotInfo};
 use super::state::VolumeState;
 use super::{ReserveFor, Result, Txn, Volume, VolumeError};
 use crate::format::line::LineRecord;
@@ -13,6 +13,10 @@ use crate::format::log::{Effect, Promotion, Rollback};
 use crate::format::superblock::PendingPoint;
 use crate::format::{Generation, LineId, ViewId};
 use crate::limits::NAME_BYTES_MAX;
+use std::collections::{HashMap, HashSet};
+
+/// Snapshots of a line that becomes part of another, and the names that they have from then on.
+pub type Renamed<'n> = &'n [(ViewId, Vec<u8>)];
 
 impl VolumeState {
     /// The guard and the head of a rollback that is done now.
@@ -32,19 +36,29 @@ impl VolumeState {
         Ok((point, to))
     }
 
-    /// The guard and the head of a promotion that is done now.
+    /// The guard and the head of a promotion that is done now, once snapshots of the line that goes have these other names.
     fn next_promotion(
         &self,
         from: LineId,
         line: LineId,
-        guard: &NewSnapshot<'_>,
+        (guard, renamed): (&NewSnapshot<'_>, Renamed<'_>),
     ) -> Result<(PendingPoint, Promotion)> {
         if from == LineId::MAIN || from == line {
             return Err(VolumeError::NoSuchView);
         }
         self.line_in_use(from)?;
-        if self.lines.name_of_both(&self.history, from, line).is_some()
-            || self.lines.has_own(from, guard.name)
+        let others: HashMap<ViewId, &[u8]> = renamed.iter().map(|(id, name)| (*id, &name[..])).collect();
+        let mut new: HashSet<&[u8]> = HashSet::from([guard.name]);
+        for (id, name) in renamed {
+            self.of_line(from, *id)?;
+            let is_taken = self.lines.name_is_taken(&self.history, from, *id, name)
+                || self.lines.snapshot(&self.history, line, name).is_some();
+            if is_taken || !new.insert(name) {
+                return Err(VolumeError::NameTaken);
+            }
+        }
+        let both = self.lines.names_of_both(&self.history, from, line);
+        if both.into_iter().any(|view| !others.contains_key(&view.id)) || self.lines.has_own(from, guard.name)
         {
             return Err(VolumeError::NameTaken);
         }
@@ -102,17 +116,19 @@ impl Txn<'_> {
     fn promote(
         self,
         from: LineId,
-        guard: &NewSnapshot<'_>,
+        (guard, renamed): (&NewSnapshot<'_>, Renamed<'_>),
         switched: &mut dyn FnMut(&LineRecord),
     ) -> Result<ViewId> {
         let line = self.line();
-        let (point, to) = self.state().next_promotion(from, line, guard)?;
+        let (point, to) = self.state().next_promotion(from, line, (guard, renamed))?;
         let id = point.id;
         let bases = self.state().bases_after_promotion(from, line);
-        let mut effects = vec![Effect::Point(point.clone()), Effect::Promote(to)];
-        effects.extend(effects_of(&bases));
+        let mut effects: Vec<_> = renamed.iter().map(|(id, name)| Effect::Rename(*id, name)).collect();
+        effects.extend([Effect::Point(point.clone()), Effect::Promote(to)]);
+        effects_of(&bases).into_iter().for_each(|effect| effects.push(effect));
         let mut turn = self.end_with(&effects);
         let state = turn.alone();
+        renamed.iter().for_each(|(id, name)| state.rename(*id, name));
         state.take_point(point);
         state.promote(&to);
         state.set_bases(&bases);
@@ -129,27 +145,34 @@ impl Volume {
         self.state.read().line_above(line)
     }
 
-    /// A name that a snapshot of a line has, and another one that a second line shows.
-    pub fn name_of_both(&self, from: LineId, line: LineId) -> Option<Vec<u8>> {
+    /// Snapshots of a line's own of whose names a second line shows another one.
+    pub fn names_of_both(&self, from: LineId, line: LineId) -> Vec<SnapshotInfo> {
         let state = self.state.read();
-        state.lines.name_of_both(&state.history, from, line).map(<[u8]>::to_vec)
+        state.lines.names_of_both(&state.history, from, line).map(snapshot::info).collect()
     }
 
-    /// Gives a line what another has, its snapshots included, and the other is gone. Otherwise as
+    /// True if a snapshot may get that name, in its line and in another that is to have it.
+    pub fn is_free_for(&self, snapshot: &SnapshotInfo, line: LineId, name: &[u8]) -> bool {
+        let state = self.state.read();
+        !state.lines.name_is_taken(&state.history, snapshot.line, snapshot.id, name)
+            && state.lines.snapshot(&state.history, line, name).is_none()
+    }
+
+    /// Gives a line what another has, its snapshots included, some of them under other names, and the other is gone. Otherwise as
     /// [`Volume::rollback_with_guard`]; `prepare` may go to both lines.
     pub fn promote_with_guard(
         &self,
         from: LineId,
         line: LineId,
-        guard: &NewSnapshot<'_>,
+        (guard, renamed): (&NewSnapshot<'_>, Renamed<'_>),
         prepare: Prepare<'_>,
         switched: &mut dyn FnMut(&LineRecord),
     ) -> Result<ViewId> {
         let may = &|state: &VolumeState| {
-            state.next_promotion(from, line, guard)?;
+            state.next_promotion(from, line, (guard, renamed))?;
             Ok(state.lines.own_count(from) + state.bases_after_promotion(from, line).len())
         };
-        self.switch_heads(line, guard, may, prepare, |txn| txn.promote(from, guard, switched))
+        self.switch_heads(line, guard, may, prepare, |txn| txn.promote(from, (guard, renamed), switched))
     }
 
     /// Gives a line a head that starts as a snapshot that it shows. What it has now, what `prepare` adds included, stays as a

@@ -479,7 +479,7 @@ impl World {
         let (guard, mut record) = (World::guard(&name, &why), None);
         let bases = self.bases();
         let switched = &mut |line: &LineRecord| record = Some(line.clone());
-        let done = self.volume.promote_with_guard(from, line, &guard, &mut |_| Ok(()), switched);
+        let done = self.volume.promote_with_guard(from, line, (&guard, &[]), &mut |_| Ok(()), switched);
         assert_eq!(done.is_ok(), from != line && from != LineId::MAIN);
         let Ok(id) = done else { return };
         self.add_guard(line, id, name);

@@ -143,7 +143,6 @@ impl VolumeState {
                 if let Some(record) = self.history.get(view) {
                     self.lines.forget_snapshot(record);
                 }
-                self.forget_hydrations(view);
                 self.history.disown(view);
             }
             Trashed::Line(line, _) => {

@@ -51,6 +51,11 @@ impl Shared {
         self.snapshot_readers.lock().contains_key(&id)
     }
 
+    /// How many read this snapshot.
+    pub fn readers_of(&self, id: ViewId) -> usize {
+        self.snapshot_readers.lock().get(&id).copied().unwrap_or(0)
+    }
+
     /// True if somebody knows numbers of nodes of the line that has, or had, this slot.
     pub fn is_known(&self, slot: Slot) -> bool {
         self.line_users.lock().contains_key(&slot)

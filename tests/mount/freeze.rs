@@ -15,6 +15,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 fn refused(p: &Place, args: &[&str], code: i32, words: &[&str]) {
     let said = p.run(args);
@@ -461,5 +462,45 @@ fn hooks_of_the_host_are_run_around_scheduled_snapshots() {
     let error = state("inside")["error"].to_string();
     assert!(error.contains("in the store itself"), "{error}");
     p.umount();
+    p.check();
+}
+
+/// A hook that goes on writing into the line that it has frozen cannot even be killed: nobody waits for it.
+#[test]
+fn a_hook_that_cannot_be_ended_keeps_up_nobody() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    let hooks = p.at("etc/hooks.d");
+    fs::create_dir_all(&hooks).unwrap();
+    for dir in [&p.dir.0, &p.at("etc"), &hooks] {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let (file, mnt) = (hooks.join("stuck.toml"), p.at("mnt"));
+    let freeze = format!("'{}' freeze '{}' --timeout 60s", env!("CARGO_BIN_EXE_snapfs"), mnt.display());
+    let pre = format!("{freeze} && echo two > '{}/a'", mnt.display());
+    let text = format!("mount = '{}'\nschedule = 'stuck'\ntimeout = '2s'\npre = \"{pre}\"\n", mnt.display());
+    fs::write(&file, text).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let mut mount = p.command(&["mount", "store", "mnt", "--log", p.at("log").to_str().unwrap()]);
+    assert!(mount.env("SNAPFS_HOOKS_DIR", &hooks).status().unwrap().success());
+    fs::write(p.path("a"), "one").unwrap();
+    for name in ["stuck", "other"] {
+        p.ok(&["schedule", "mnt", "--name", name, "every=1d", "keep=2d", "always", "timer=off"]);
+    }
+    let began = Instant::now();
+    let run = |name: &str| p.run(&["schedule", "mnt", "--run", "--name", name]);
+    let said = run("stuck");
+    // Two seconds, two of grace, and half of one after the last signal.
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}: {said:?}", began.elapsed());
+    assert!(said.code == 1 && said.err.contains("cannot be ended now"), "{said:?}");
+    assert_eq!(waiting(&p), 1);
+    assert_eq!(run("other").code, 0);
+    assert_eq!(names(&p.path(".snapshots")).len(), 1);
+    assert_eq!(waiting(&p), 1);
+    p.signal("-TERM");
+    p.wait_gone();
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     p.check();
 }

@@ -130,8 +130,18 @@ fn a_trash_on_a_real_mount() {
     fs::create_dir(p.path(".clones/d")).unwrap();
     fs::write(p.path(".clones/c/b"), "two").unwrap();
     fs::remove_dir(p.path(".snapshots/by rmdir")).unwrap();
-    p.ok(&["delete", "mnt", "by command"]);
-    p.ok(&["delete", "mnt", "now", "--now"]);
+    // What goes into the trash frees nothing before that is emptied, and that is told.
+    fs::write(p.path("a"), "two").unwrap();
+    let told = p.json(&["delete", "mnt", "by command", "--dry-run", "--json"]);
+    assert!(told["frees"] == 0 && told["in_trash"].is_u64(), "{told}");
+    let said = p.ok(&["delete", "mnt", "by command", "--dry-run"]);
+    assert!(said.contains("1 snapshot would go into the trash") && said.contains("--now"), "{said}");
+    let said = p.ok(&["delete", "mnt", "now", "--now", "--dry-run"]);
+    assert!(said.contains("1 snapshot would go, and"), "{said}");
+    let told = p.json(&["delete", "mnt", "by command", "--json"]);
+    assert!(told["frees"] == 0 && told["in_trash"].is_u64(), "{told}");
+    let told = p.json(&["delete", "mnt", "now", "--now", "--json"]);
+    assert!(told["frees"].is_u64() && told["in_trash"].is_null(), "{told}");
     fs::remove_dir(p.path(".clones/c")).unwrap();
     p.ok(&["drop", "mnt", "d"]);
     assert!(names(&p.path(".snapshots")).is_empty() && names(&p.path(".clones")).is_empty());

@@ -2,6 +2,9 @@
 //!
 //! Until it is dropped the program is not reaped, so that its number stays its group's: what it has left running is ended
 //! with the hook, and nobody else.
+//!
+//! Nobody waits for a program that cannot be ended, as one that writes into a line that is frozen: it is left to a thread of its own,
+//! which reaps it when it has ended after all.
 
 use crate::names;
 use crate::sys::family::{self, signals::*};
@@ -19,6 +22,10 @@ use std::time::{Duration, Instant};
 pub(super) const HELD: &[i32] = &[SIGCHLD, SIGINT, SIGQUIT, SIGTERM, SIGHUP];
 /// How long a program that was told to end may take for that before it is killed.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long it may take for the end after it was killed. Longer takes one that the kernel has wait for something.
+const LAST_GRACE: Duration = Duration::from_millis(500);
+/// So often it is looked whether it has.
+const LAST_LOOK: Duration = Duration::from_millis(10);
 
 /// How a hook has ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,7 +45,12 @@ pub(super) type Wait<'w> = &'w mut dyn FnMut(Duration) -> bool;
 pub(super) type HookWords<'t> = &'t [(&'static str, OsString)];
 
 /// A program that has been run, and what it has left running.
-pub(super) struct Hook(Child);
+pub(super) struct Hook {
+    /// None once it is somebody else's to reap.
+    child: Option<Child>,
+    leader: u32,
+    output: (Option<ChildStdout>, Option<ChildStderr>),
+}
 
 impl Hook {
     /// Starts one. What it says goes to `output`.
@@ -47,14 +59,16 @@ impl Hook {
         let mut command = Command::new("/bin/sh");
         command.arg("-c").arg(program).process_group(0).stdin(Stdio::null()).stdout(out).stderr(err);
         command.envs(told.iter().map(|(key, value)| (*key, value)));
-        family::start(&mut command, HELD).map(Hook)
+        let mut child = family::start(&mut command, HELD)?;
+        let output = (child.stdout.take(), child.stderr.take());
+        Ok(Hook { leader: child.id(), child: Some(child), output })
     }
 
     /// Waits until the program has ended, for so long at most: then it is ended, with what it has started.
     pub(super) fn wait(&mut self, limit: Duration, wait: Wait<'_>) -> HookEnd {
         let end = Instant::now() + limit;
         loop {
-            match family::has_ended(self.0.id()) {
+            match family::has_ended(self.leader) {
                 Ok(true) => return self.ended(),
                 Ok(false) => {}
                 Err(e) => return HookEnd::Failed(format!("it cannot be waited for: {e}")),
@@ -62,7 +76,12 @@ impl Hook {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 self.finish(wait);
-                return HookEnd::Failed(format!("it took longer than {} s, and was ended", limit.as_secs()));
+                let end = if self.is_left() {
+                    "cannot be ended now: it waits for a line that is frozen, or for a device"
+                } else {
+                    "was ended"
+                };
+                return HookEnd::Failed(format!("it took longer than {} s, and {end}", limit.as_secs()));
             }
             if wait(left) {
                 self.finish(wait);
@@ -73,17 +92,24 @@ impl Hook {
 
     /// What it says, if that is to be heard.
     pub(super) fn output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
-        (self.0.stdout.take(), self.0.stderr.take())
+        (self.output.0.take(), self.output.1.take())
+    }
+
+    /// True if it could not be ended, and is waited for by nobody any more.
+    pub(super) fn is_left(&self) -> bool {
+        self.child.is_none()
     }
 
     /// Ends all that is left of it.
     pub(super) fn kill(&self) {
-        let _ = family::send_signal_to_group(self.0.id(), SIGKILL); // what is out of reach has another user's rights
+        if !self.is_left() {
+            let _ = family::send_signal_to_group(self.leader, SIGKILL); // what is out of reach has another user's rights
+        }
     }
 
     /// How a program has ended that has. It is not reaped.
     fn ended(&mut self) -> HookEnd {
-        match family::how_ended(self.0.id()) {
+        match family::how_ended(self.leader) {
             Ok(status) if status.success() => HookEnd::Done,
             Ok(status) => HookEnd::Failed(match (status.code(), status.signal()) {
                 (Some(code), _) => format!("it ended with exit code {code}"),
@@ -94,9 +120,9 @@ impl Hook {
         }
     }
 
-    /// Ends the group: politely, then at once.
-    fn finish(&self, wait: Wait<'_>) {
-        let (leader, end) = (self.0.id(), Instant::now() + GRACE);
+    /// Ends the group: politely, then at once. If the program does not end of that either, it is left.
+    fn finish(&mut self, wait: Wait<'_>) {
+        let (leader, end) = (self.leader, Instant::now() + GRACE);
         let _ = family::send_signal_to_group(leader, SIGTERM); // what is out of reach has another user's rights
         while family::has_ended(leader).is_ok_and(|ended| !ended) {
             let left = end.saturating_duration_since(Instant::now());
@@ -105,14 +131,44 @@ impl Hook {
             }
             wait(left);
         }
+        self.finish_at_once();
+    }
+
+    fn finish_at_once(&mut self) {
+        if self.is_left() {
+            return;
+        }
         self.kill();
+        let end = Instant::now() + LAST_GRACE;
+        while family::has_ended(self.leader).is_ok_and(|ended| !ended) {
+            if Instant::now() >= end {
+                return self.leave();
+            }
+            std::thread::sleep(LAST_LOOK);
+        }
+    }
+
+    /// Has it reaped whenever it ends. Until then its number is nobody else's.
+    fn leave(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        log::warn!("a hook, process {}, cannot be ended now, and is left", self.leader);
+        let reap = move || {
+            if let Err(e) = child.wait() {
+                log::warn!("a hook cannot be reaped: {e}");
+            }
+        };
+        if let Err(e) = std::thread::Builder::new().name("hook left".into()).spawn(reap) {
+            log::warn!("a hook that was left is not reaped before the end: {e}");
+        }
     }
 }
 
 impl Drop for Hook {
     fn drop(&mut self) {
-        self.kill();
-        if let Err(e) = self.0.wait() {
+        self.finish_at_once();
+        if let Some(mut child) = self.child.take()
+            && let Err(e) = child.wait()
+        {
             log::warn!("a hook cannot be reaped: {e}");
         }
     }

@@ -270,6 +270,8 @@ fn run(
         HookEnd::CalledOff => Err(UNMOUNTED.to_string()),
         HookEnd::Failed(why) => {
             hook.kill();
+            // One that was left may say more at any time.
+            let last = last.filter(|_| !hook.is_left());
             let words = last.and_then(|last| last.recv_timeout(LAST_WORDS).ok()).filter(|w| !w.is_empty());
             Err(match words {
                 None => why,

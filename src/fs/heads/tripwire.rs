@@ -173,6 +173,13 @@ impl Tripwire {
         self.watched.lock().newest.clone()
     }
 
+    /// All points that there are, the older one first: what any of them has stays.
+    pub fn points(&self) -> Vec<RollingPoint> {
+        let watched = self.watched.lock();
+        let earlier = watched.earlier.as_ref().map(|(point, _)| point);
+        earlier.into_iter().chain(&watched.newest).cloned().collect()
+    }
+
     /// The point at which nothing of what is gone was gone yet.
     pub fn before_it_was_gone(&self) -> Option<RollingPoint> {
         let watched = self.watched.lock();

@@ -1,6 +1,6 @@
 //! What is known of the room that can be made, from one time to the next. It is lost with the mount.
 
-use crate::format::ViewId;
+use crate::format::{Epoch, ViewId};
 use crate::ops::RoomFor;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -13,8 +13,20 @@ use std::time::{Duration, Instant};
 pub struct Counted {
     /// Snapshots that may go.
     pub may_go: Vec<ViewId>,
-    /// The point behind the trip wire, and how many bytes of files have gone since.
-    pub point: Option<(ViewId, u64)>,
+    /// The points behind the trip wire, if something has gone since the older one, and how many bytes of files that is.
+    pub points: Vec<ViewId>,
+    /// See there.
+    pub gone_bytes: u64,
+}
+
+/// What was found when somebody waited, of a store without points behind the trip wire.
+pub struct Found {
+    /// Snapshots that may go.
+    pub may_go: Vec<ViewId>,
+    /// As of the commit before this epoch: what is deleted afterwards may leave them more.
+    pub epoch: Epoch,
+    /// What they hold together, in bytes.
+    pub together: u64,
 }
 
 /// Whether somebody lets something go.
@@ -46,8 +58,8 @@ pub struct MadeRoom {
     pub counted: Mutex<Option<(Duration, Counted)>>,
     /// It is out of date.
     pub is_old: AtomicBool,
-    /// Those of which it was found, when somebody waited, and how much.
-    pub found: Mutex<Option<(Vec<ViewId>, u64)>>,
+    /// What was found when somebody waited.
+    pub found: Mutex<Option<Found>>,
 }
 
 impl MadeRoom {

@@ -6,11 +6,13 @@
 use super::clonedir::path_of;
 use super::rollback::{OpenForWriting, Switched};
 use super::snapdir::{Past, check_snapshot_name};
+use crate::clock::dotted;
 use crate::format::line::LineRecord;
 use crate::format::provenance::{Provenance, Reason};
-use crate::format::{Ino, LineId};
-use crate::ops::{Error, Result};
-use crate::volume::ReserveFor;
+use crate::format::{Ino, LineId, ViewId};
+use crate::ops::{Error, Result, Timestamp};
+use crate::volume::{ReserveFor, SnapshotInfo};
+use std::collections::HashSet;
 
 /// What is to become of a clone.
 #[derive(Clone, Copy, Debug)]
@@ -72,17 +74,19 @@ impl Past {
             None => self.automatic_name_besides(&line, why.reason, Some(from.id))?,
         };
         let is_taken = |line| heads.volume.find_snapshot(line, &name).is_some();
-        let both = heads.volume.name_of_both(from.id, onto.id);
-        if let Some(taken) = both.or_else(|| (is_taken(onto.id) || is_taken(from.id)).then(|| name.clone())) {
-            return Ok(Promoted::NameTaken(taken));
-        }
+        let both = heads.volume.names_of_both(from.id, onto.id);
+        let renamed = match self.other_names(&both, onto.id, &name) {
+            Ok(_) if is_taken(onto.id) || is_taken(from.id) => return Ok(Promoted::NameTaken(name)),
+            Ok(renamed) => renamed,
+            Err(taken) => return Ok(Promoted::NameTaken(taken)),
+        };
         let cut = [line, gone.clone()];
         let done = self.switch(held, &cut, order.writers, (&name, why), &mut |guard, prepare| {
             let switched = &mut |line: &LineRecord| {
                 heads.replace(line);
                 heads.remove(from.id);
             };
-            heads.volume.promote_with_guard(from.id, onto.id, guard, prepare, switched)
+            heads.volume.promote_with_guard(from.id, onto.id, (guard, &renamed), prepare, switched)
         });
         let (done, durable) = done?;
         if let Switched::Done(_) = &done {
@@ -91,7 +95,33 @@ impl Past {
             heads.kernel().detach_below(root, &path_of(&from.name));
             self.forget_clonedir();
             self.tell_clonedir(&from.name);
+            // Lines that were made from it show them by their new names.
+            self.tell_gone(&both.into_iter().map(|s| s.name).collect::<Vec<_>>());
         }
         durable.map(|()| Promoted::Switched(done))
+    }
+
+    /// Other names for snapshots whose names the line has that they come to: of automatic ones the next free second, as when they are
+    /// made. A name that somebody has given is nobody's to change: the first such.
+    fn other_names(
+        &self,
+        both: &[SnapshotInfo],
+        onto: LineId,
+        guard: &[u8],
+    ) -> std::result::Result<Vec<(ViewId, Vec<u8>)>, Vec<u8>> {
+        let volume = &self.commits.heads.volume;
+        let mut given = HashSet::from([guard.to_vec()]);
+        let other = |s: &SnapshotInfo| {
+            let prefix =
+                s.provenance.reason.name_prefix().filter(|prefix| s.name.starts_with(prefix.as_bytes()));
+            let prefix = prefix.ok_or_else(|| s.name.clone())?;
+            let second = |later| dotted(Timestamp { secs: s.created.0.saturating_add(later), nanos: 0 });
+            let names = (1..).map(|later| format!("{prefix}{}", second(later)).into_bytes());
+            let mut free = names.filter(|name| !given.contains(name) && volume.is_free_for(s, onto, name));
+            let name = free.next().ok_or_else(|| s.name.clone())?;
+            given.insert(name.clone());
+            Ok((s.id, name))
+        };
+        both.iter().map(other).collect()
     }
 }

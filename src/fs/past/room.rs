@@ -1,6 +1,7 @@
 //! Room for those who write: before a change fails for want of space, something goes, and always in the same order. First the point
 //! behind the trip wire if few files have gone since: it is made anew within a second. Then the trash, what was deleted first first; then
-//! snapshots that schedules took, as few as are enough; then those that the trip wire kept, and last its point.
+//! snapshots that schedules took, as few as are enough; then those that the trip wire kept, and last its points, unless snapshots would
+//! not be enough without them.
 //!
 //! Which may go is said in one place (`Past::keeps_from_going`), and in which order by `schedule`: first what no rule keeps, then the
 //! coarsest class, of all schedules together; the last of each never. Schedules that are run by hand keep what they took. Only what
@@ -9,11 +10,11 @@
 //! Whoever waits here holds nothing, and one at a time lets something go; the others find that room was made. What may be had so is known ahead,
 //! so that `statfs` tells it at no cost.
 
-use super::made_room::{Counted, beside};
+use super::made_room::{Counted, Found, beside};
 use super::snapdir::Past;
 use crate::format::line::LineState;
 use crate::format::{Ino, ViewId};
-use crate::fs::heads::Head;
+use crate::fs::heads::{Head, RollingPoint};
 use crate::ops::{Error, ROOM_WAIT_MAX, Result, RoomFor};
 use crate::schedule::{decide, thinning_order};
 use crate::volume::{ReserveFor, SnapshotInfo, Space};
@@ -42,16 +43,20 @@ impl Past {
     pub fn count_room(&self, passed: Duration) -> Result<()> {
         let heads = &self.commits.heads;
         let wire = &heads.main().tripwire;
-        let point = wire.newest().map(|point| (point.view.id(), wire.gone().bytes));
-        let now = Counted { may_go: ids(&self.may_go()), point };
+        let gone_bytes = wire.gone().bytes;
+        // Points that hold what was deleted just now go, too, before a write fails.
+        let points = if gone_bytes > 0 { wire.points() } else { Vec::new() };
+        let now =
+            Counted { may_go: ids(&self.may_go_without(&points)), points: points_of(&points), gone_bytes };
+        drop(points);
         let is_known = |(at, of): &(Duration, Counted)| *of == now && passed < *at + COUNT_INTERVAL;
         if !self.room.is_old.swap(false, SeqCst) && self.room.counted.lock().as_ref().is_some_and(is_known) {
             return Ok(());
         }
-        // A point that holds what was deleted just now goes, too, before a write fails.
-        let points = now.point.iter().filter(|(_, gone)| *gone > 0).map(|(id, _)| *id);
-        let all: Vec<ViewId> = now.may_go.iter().copied().chain(points).collect();
-        let bytes = if all.is_empty() { 0 } else { heads.volume.planner()?.would_free(&all)? };
+        let bytes = match now.may_go.is_empty() && now.points.is_empty() {
+            true => 0,
+            false => heads.volume.planner()?.would_free_with_points(&now.may_go, &now.points)?,
+        };
         *self.room.counted.lock() = Some((passed, now));
         self.room.may_free.store(bytes, SeqCst);
         Ok(())
@@ -70,7 +75,7 @@ impl Past {
         }
         let all = ids(&self.may_go());
         let together = match &*self.room.found.lock() {
-            Some((found, together)) if *found == all => *together,
+            Some(found) if found.may_go == all && found.epoch == heads.volume.epoch() => found.together,
             _ => return !all.is_empty(),
         };
         together > 0 && heads.volume.space().available.saturating_add(together) >= bytes
@@ -176,12 +181,12 @@ impl Past {
         }
     }
 
-    /// True if there could be enough once all has gone that may, the trash and the point among it.
+    /// True if there could be enough once all has gone that may, the trash and the points among it.
     fn could_be_enough(&self, wanted: RoomFor) -> Result<bool> {
         let (volume, space) = (&self.commits.heads.volume, self.commits.heads.volume.space());
-        let point = self.commits.heads.main().tripwire.newest().map(|point| point.view.id());
-        let all: Vec<ViewId> = ids(&self.may_go()).into_iter().chain(point).collect();
-        let together = volume.planner()?.would_free_with_trash(&all)?;
+        let points = self.commits.heads.main().tripwire.points();
+        let all = ids(&self.may_go_without(&points));
+        let together = volume.planner()?.would_free_with_trash(&all, &points_of(&points))?;
         let gain = together.saturating_add(volume.comes_back_bytes());
         let is_worth_it = bytes_of(wanted) > 0 || gain >= least_gain(space);
         // What a change may use begins where nothing is missing.
@@ -214,6 +219,9 @@ impl Past {
         if Instant::now() >= until {
             return Ok(has_emptied);
         }
+        if self.let_go_of_points_for(wanted)? && self.bring_in(wanted, before)? {
+            return Ok(true);
+        }
         if self.thin_for(wanted, until)? {
             return Ok(true);
         }
@@ -242,19 +250,49 @@ impl Past {
         Ok(is_enough && gained >= least_gain(now) || gained > 0 && volume.has_background_work())
     }
 
+    /// What this wants and is not there.
+    fn missing(&self, wanted: RoomFor) -> u64 {
+        let available = self.commits.heads.volume.space().available;
+        bytes_of(wanted).saturating_add(self.lacking(wanted)).saturating_sub(available)
+    }
+
+    /// Lets the points behind the trip wire go before snapshots, if these would not be enough and bring more back without them: what
+    /// a point has as well comes back of no snapshot. True if there were any.
+    fn let_go_of_points_for(&self, wanted: RoomFor) -> Result<bool> {
+        let (volume, wire) = (&self.commits.heads.volume, &self.commits.heads.main().tripwire);
+        let (points, missing) = (wire.points(), self.missing(wanted));
+        if points.is_empty() {
+            return Ok(false);
+        }
+        let planner = volume.planner()?;
+        let alone = planner.would_free(&ids(&self.may_go()))?;
+        if alone >= missing {
+            return Ok(false);
+        }
+        let all = ids(&self.may_go_without(&points));
+        if planner.would_free_with_points(&all, &points_of(&points))? <= alone {
+            return Ok(false);
+        }
+        drop((planner, points));
+        Ok(wire.let_go())
+    }
+
     /// Lets as few of the snapshots go that may as are enough, or all of them. False if that brings nothing.
     fn thin_for(&self, wanted: RoomFor, until: Instant) -> Result<bool> {
         let (volume, all) = (&self.commits.heads.volume, self.may_go());
+        // Asked first: what is committed meanwhile makes this old.
+        let epoch = volume.epoch();
         let planner = volume.planner()?;
         let together = planner.would_free(&ids(&all))?;
-        self.room.may_free.store(together, SeqCst);
-        *self.room.found.lock() = Some((ids(&all), together));
+        if self.commits.heads.main().tripwire.newest().is_none() {
+            self.room.may_free.store(together, SeqCst);
+            *self.room.found.lock() = Some(Found { may_go: ids(&all), epoch, together });
+        }
         if together == 0 {
             return Ok(false);
         }
         let space = volume.space();
-        let missing = bytes_of(wanted).saturating_add(self.lacking(wanted)).saturating_sub(space.available);
-        let enough = missing.saturating_add(step(space.total)).min(together);
+        let enough = self.missing(wanted).saturating_add(step(space.total)).min(together);
         let (mut low, mut high) = (1, all.len());
         while low < high {
             let middle = low + (high - low) / 2;
@@ -287,22 +325,29 @@ impl Past {
 
     /// Snapshots that may go by themselves, first what goes first.
     fn may_go(&self) -> Vec<MayGo> {
+        self.may_go_without(&[])
+    }
+
+    /// The same once these points are let go of, which may be such snapshots.
+    fn may_go_without(&self, points: &[RollingPoint]) -> Vec<MayGo> {
         let heads = &self.commits.heads;
         let (mut all, now) = (Vec::new(), heads.clock.now().secs);
         for line in heads.volume.scheduled_lines().into_iter().filter(|l| l.state == LineState::Writable) {
             let Some(head) = heads.of_line(&line) else { continue };
             for schedule in line.schedules.iter().filter(|schedule| !schedule.by_hand) {
                 let snapshots = self.scheduled(line.id, &schedule.name);
-                let taken = self.as_taken(&snapshots);
+                let taken = self.as_taken_without(&snapshots, points);
                 let rulings = decide(schedule, &taken, now);
-                for i in thinning_order(&taken, &rulings) {
+                // What came from another store is a copy that somebody wants to have: only rules say that it goes.
+                let goes = |i: &usize| !snapshots[*i].is_received || rulings[*i].goes();
+                for i in thinning_order(&taken, &rulings).into_iter().filter(goes) {
                     let first = (Reverse(rulings[i].class_secs()), snapshots[i].created);
                     all.push((first, (head.clone(), snapshots[i].clone())));
                 }
             }
         }
         all.sort_by_key(|(first, (_, s))| (*first, s.id));
-        let kept_before = self.may_go_of_kept().into_iter();
+        let kept_before = self.may_go_of_kept(points).into_iter();
         all.into_iter().map(|(_, may_go)| may_go).chain(kept_before).collect()
     }
 }
@@ -325,6 +370,10 @@ fn least_gain(space: Space) -> u64 {
 /// So much is let go of at once, of a store of that size.
 fn step(total: u64) -> u64 {
     STEP_BYTES.min(total / STEP_SHARE)
+}
+
+fn points_of(points: &[RollingPoint]) -> Vec<ViewId> {
+    points.iter().map(|point| point.view.id()).collect()
 }
 
 fn ids(all: &[MayGo]) -> Vec<ViewId> {

@@ -9,7 +9,7 @@ use super::snapdir::Past;
 use crate::format::LineId;
 use crate::format::provenance::{Provenance, Reason};
 use crate::fs::difference::has_changed;
-use crate::fs::heads::Head;
+use crate::fs::heads::{Head, RollingPoint};
 use crate::ops::{Error, Result};
 use crate::schedule::{Schedule, TakenSnapshot};
 use crate::volume::{ReserveFor, SnapshotInfo};
@@ -39,14 +39,30 @@ impl Past {
 
     /// As decisions need them.
     pub fn as_taken(&self, all: &[SnapshotInfo]) -> Vec<TakenSnapshot> {
-        all.iter().map(|s| TakenSnapshot { at: s.created.0, kept: self.keeps_from_going(s) }).collect()
+        self.as_taken_without(all, &[])
+    }
+
+    /// The same once these points are let go of.
+    pub fn as_taken_without(&self, all: &[SnapshotInfo], points: &[RollingPoint]) -> Vec<TakenSnapshot> {
+        let kept = |s: &SnapshotInfo| self.keeps_from_going_without(s, points);
+        all.iter().map(|s| TakenSnapshot { at: s.created.0, kept: kept(s) }).collect()
     }
 
     /// Why a snapshot may not go by itself now, be it by a rule or for want of space: in words behind "it is". The one place
     /// that decides that.
     pub fn keeps_from_going(&self, s: &SnapshotInfo) -> Option<&'static str> {
-        let reads = || self.commits.heads.volume.is_read(s.id).then_some("being read");
-        self.keeps_from_deletion(s).or_else(reads)
+        self.keeps_from_going_without(s, &[])
+    }
+
+    /// The same once these points, which may be snapshots, are let go of: each is one who reads.
+    pub fn keeps_from_going_without(
+        &self,
+        s: &SnapshotInfo,
+        points: &[RollingPoint],
+    ) -> Option<&'static str> {
+        let let_go = points.iter().filter(|point| point.view.id() == s.id).count();
+        let is_read = || self.commits.heads.volume.readers(s.id) > let_go;
+        self.keeps_from_deletion(s).or_else(|| is_read().then_some("being read"))
     }
 
     /// Why nobody may delete a snapshot now, in the same way.

@@ -88,6 +88,10 @@ pub struct Past {
     pub timekeeper: Timekeeper,
     /// How old the store is.
     pub(super) ageing: Ageing,
+    /// When the mount began, as time that has passed.
+    pub(super) begun: Duration,
+    /// Snapshots that the trip wire has kept since, and when, in the same way. A leaf.
+    pub(super) kept_at: Mutex<HashMap<ViewId, Duration>>,
     /// What snapshots that may go hold.
     pub room: MadeRoom,
     /// Commands that steps and trials were made for.
@@ -101,6 +105,7 @@ impl Past {
     pub fn new(commits: Arc<Commits>) -> Arc<Past> {
         Arc::new_cyclic(|me| Past {
             me: me.clone(),
+            begun: commits.heads.clock.passed(),
             commits,
             snapshot_lock: Mutex::new(()),
             purging: Mutex::new(()),
@@ -110,6 +115,7 @@ impl Past {
             watch: Watch::default(),
             timekeeper: Timekeeper::default(),
             ageing: Ageing::default(),
+            kept_at: Mutex::default(),
             room: MadeRoom::default(),
             under_way: Arc::default(),
             arriving: Arriving::default(),

@@ -27,8 +27,10 @@ const FILES_MIN: u64 = 20;
 const SHARE: u64 = 4;
 /// To count files so many times as many inodes are looked at, at most.
 const INODES_PER_FILE: u64 = 4;
-/// From one of these snapshots to the next, in seconds; so long they stay even if space is short.
-const KEPT_SECS_MIN: i64 = 3600;
+/// From one of these snapshots to the next, in seconds.
+const KEPT_INTERVAL_SECS: i64 = 3600;
+/// So long they stay even if space is short.
+const KEPT_MIN: Duration = Duration::from_secs(3600);
 /// So many of them stay.
 const KEPT: usize = 4;
 /// How long it is waited for who makes a snapshot. It is tried again.
@@ -96,7 +98,7 @@ impl Past {
             log::warn!("what was there before a mass deletion is not kept as a snapshot: {e}");
         }
         if self.commits.is_short_of_space() {
-            self.thin_kept(&head, 0)?;
+            self.drop_kept(&head, self.old_enough(self.kept_before(&head)))?;
         }
         let Some(newest) = head.tripwire.newest() else {
             // The first change sees to one. A head that a rollback has made is in use, and so may one be that had to let go of it.
@@ -127,15 +129,16 @@ impl Past {
     fn kept_before(&self, head: &Head) -> Vec<SnapshotInfo> {
         let prefix = Reason::MassDeletion.name_prefix().unwrap_or_default().as_bytes();
         let mut own = self.commits.heads.volume.own_snapshots(head.line);
-        own.retain(|s| s.provenance.reason == Reason::MassDeletion && s.name.starts_with(prefix));
+        let is_kept = |s: &SnapshotInfo| s.provenance.reason == Reason::MassDeletion && !s.is_received;
+        own.retain(|s| is_kept(s) && s.name.starts_with(prefix));
         own
     }
 
-    /// What of them may go when nothing else is left that gives space, oldest first.
-    pub(super) fn may_go_of_kept(&self) -> Vec<(Arc<Head>, SnapshotInfo)> {
+    /// What of them may go when nothing else is left that gives space, once these points are let go of: oldest first.
+    pub(super) fn may_go_of_kept(&self, without: &[RollingPoint]) -> Vec<(Arc<Head>, SnapshotInfo)> {
         let head = self.commits.heads.main();
         let mut all = self.kept_before(&head);
-        all.retain(|s| self.keeps_from_going(s).is_none());
+        all.retain(|s| self.keeps_from_going_without(s, without).is_none());
         all.into_iter().map(|s| (head.clone(), s)).collect()
     }
 
@@ -156,7 +159,7 @@ impl Past {
             return Ok(());
         }
         let now = self.commits.heads.clock.now().secs;
-        let is_new = |s: &SnapshotInfo| (0..KEPT_SECS_MIN).contains(&now.saturating_sub(s.created.0));
+        let is_new = |s: &SnapshotInfo| (0..KEPT_INTERVAL_SECS).contains(&now.saturating_sub(s.created.0));
         if self.kept_before(head).iter().any(is_new) {
             head.tripwire.forget_gone();
             return Ok(());
@@ -170,7 +173,9 @@ impl Past {
         self.keep(head, &point, gone)?;
         drop(held);
         head.tripwire.forget_gone();
-        self.thin_kept(head, KEPT)
+        let mut all = self.kept_before(head);
+        all.truncate(all.len().saturating_sub(KEPT));
+        self.drop_kept(head, all)
     }
 
     /// True if what is gone is a large part of a view: of its files or of its bytes. Looks at no more of it than decides that.
@@ -201,6 +206,7 @@ impl Past {
         // What a schedule took and somebody renamed, or holds, is his.
         let is_a_schedules = |s: &SnapshotInfo| {
             s.line == head.line
+                && !s.is_received
                 && s.provenance.reason == Reason::Schedule
                 && s.name.starts_with(prefix)
                 && !volume.is_held(s.id)
@@ -215,6 +221,7 @@ impl Past {
         let name = self.automatic_name(head, Reason::MassDeletion)?;
         let renamed = volume.snapshot_info(point.view.id()).map(|s| s.name);
         volume.name_point(&point.view, head.line, &name, &why)?;
+        self.kept_at.lock().insert(point.view.id(), self.commits.heads.clock.passed());
         self.forget_snapdirs();
         if let Some(old) = renamed {
             self.tell_snapdirs(head, None, &old);
@@ -225,12 +232,21 @@ impl Past {
         Ok(())
     }
 
-    /// Deletes all but the newest so many, oldest first, but for those of the last hour and what is in use.
-    fn thin_kept(&self, head: &Head, keep: usize) -> Result<()> {
-        let mut all = self.kept_before(head);
-        all.truncate(all.len().saturating_sub(keep));
-        let now = self.commits.heads.clock.now().secs;
-        all.retain(|s| keep > 0 || now.saturating_sub(s.created.0) >= KEPT_SECS_MIN);
+    /// Those that stay no longer when space is short: an hour has passed since they were kept, or since the mount for those of before. A
+    /// clock that may be set is not asked.
+    fn old_enough(&self, mut all: Vec<SnapshotInfo>) -> Vec<SnapshotInfo> {
+        let passed = self.commits.heads.clock.passed();
+        let mut kept = self.kept_at.lock();
+        kept.retain(|id, _| all.iter().any(|s| s.id == *id));
+        all.retain(|s| passed.saturating_sub(*kept.get(&s.id).unwrap_or(&self.begun)) >= KEPT_MIN);
+        all
+    }
+
+    /// Deletes these, oldest first, but for what is in use.
+    fn drop_kept(&self, head: &Head, all: Vec<SnapshotInfo>) -> Result<()> {
+        if all.is_empty() {
+            return Ok(());
+        }
         for s in all {
             let Some(held) = self.one_at_a_time_within(PATIENCE) else { return Ok(()) };
             let done = self.drop_snapshot(head, &s.name, &held);

@@ -55,7 +55,9 @@ impl Past {
     /// What was done to a line at last whose guard is there. Of a change at once both have to be: what was done before that is
     /// not taken back alone.
     pub fn last_undoable(&self, head: &Head) -> Option<Undoable> {
-        let own = self.commits.heads.volume.own_snapshots(head.line);
+        let mut own = self.commits.heads.volume.own_snapshots(head.line);
+        // What was done to a line in another store was not done to its copy.
+        own.retain(|s| !s.is_received);
         let newest = own.iter().rev().find(|s| is_guard(s.provenance.reason)).map(|s| s.id);
         // What was deleted since the last guard was made was done later.
         let mut deleted = self.trash_of(head.line).into_iter();

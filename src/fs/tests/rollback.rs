@@ -3,6 +3,8 @@
 use super::super::{InTheWay, OpenForWriting, Promoted, PromotionOrder, Provenance, Reason, Switched};
 use super::*;
 use crate::device::{CrashPolicy, Sim};
+use crate::fixtures::new_store;
+use crate::format::LineId;
 use crate::volume::{Access, OpenOptions, SnapshotInfo};
 use parking_lot::Mutex;
 
@@ -490,6 +492,58 @@ fn promote(t: &T, clone: &str, onto: Option<&[u8]>, keep_as: Option<&[u8]>) -> S
         Ok(Promoted::Switched(Switched::Done(guard))) => guard,
         other => panic!("{other:?}"),
     }
+}
+
+/// Two lines with the same schedule have snapshots of the same seconds: those of the clone have the next free ones afterwards.
+#[test]
+fn a_clone_with_a_schedule_of_its_own_becomes_the_line() {
+    let sim: Arc<Sim> = new_store(64 << 20);
+    let open = |sim: &Arc<Sim>| {
+        let access = OpenOptions { access: Access::ReadWrite, cache_bytes: 8 << 20 };
+        T::on(Volume::open(sim.clone(), access).unwrap(), FsOptions::default())
+    };
+    let t = open(&sim);
+    let rules = || vec![crate::schedule::parse_rules("default", "every=1h keep=all").unwrap()];
+    t.fs.set_schedules(LineId::MAIN, rules()).unwrap();
+    let x = t.mkdir(CLONEDIR, "x").unwrap();
+    t.fs.set_schedules(t.fs.line_at(x).unwrap(), rules()).unwrap();
+    for n in 0..10 {
+        t.put(ROOT, &format!("main{n}"), b"m");
+        t.put(x, &format!("x{n}"), b"x");
+        while t.fs.keep_schedules() {}
+        t.clock.advance(3600 * 1_000_000_000);
+    }
+    t.fs.commit().unwrap();
+    let of_x: Vec<_> = t.fs.volume().own_snapshots(t.fs.line_at(x).unwrap());
+    let of_main = t.fs.volume().own_snapshots(LineId::MAIN);
+    assert_eq!((of_x.len(), of_main.len()), (10, 10));
+    promote(&t, "x", None, None);
+    // In one record of the log, which a crash keeps.
+    let crashed = open(&Arc::new(sim.crash(CrashPolicy::KeepAll)));
+    for t in [&t, &crashed] {
+        let now = t.fs.volume().own_snapshots(LineId::MAIN);
+        let names: std::collections::BTreeSet<_> = now.iter().map(|s| s.name.clone()).collect();
+        assert_eq!((now.len(), names.len()), (21, 21));
+        for (n, (x, main)) in of_x.iter().zip(&of_main).enumerate() {
+            let named = |id| now.iter().find(|s| s.id == id).unwrap();
+            assert_eq!(named(main.id).name, main.name);
+            // A second later, and the schedule's as before.
+            let (x, later) =
+                (named(x.id), crate::clock::dotted(Timestamp { secs: x.created.0 + 1, nanos: 0 }));
+            assert_eq!(
+                (String::from_utf8_lossy(&x.name), x.provenance.reason),
+                (format!("@GMT-{later}").into(), Reason::Schedule)
+            );
+            assert_eq!(t.list(t.find(SNAPDIR, &format!("@GMT-{later}")).unwrap()).len(), n + 1);
+        }
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+    // A name that somebody gave is nobody's to change.
+    let y = t.mkdir(CLONEDIR, "y").unwrap();
+    t.mkdir(t.find(y, ".snapshots").unwrap(), "mine").unwrap();
+    t.mkdir(SNAPDIR, "mine").unwrap();
+    assert_eq!(try_promote(&t, "y", None, None), Ok(Promoted::NameTaken(b"mine".to_vec())));
 }
 
 #[test]

@@ -315,6 +315,158 @@ fn what_df_tells_follows_what_may_go() {
     assert!(available(&t) >= before + 39, "{before} {}", available(&t));
 }
 
+/// Looks as the timer does, and so much time passes.
+fn tick(t: &T, secs: i64) {
+    t.fs.tend_tripwire();
+    while t.fs.keep_schedules() {}
+    t.clock.advance(secs * 1_000_000_000);
+}
+
+fn delete(t: &T, name: &str) {
+    let node = t.find(ROOT, name).unwrap();
+    t.fs.unlink(&USER, ROOT, name.as_bytes()).unwrap();
+    t.fs.forget(node);
+}
+
+/// Two files share a block: from then on plans count references.
+fn share_something(t: &T) {
+    let (from, to) = (t.put(ROOT, "shared", &bytes(5, 8192)), t.put(ROOT, "shares", b""));
+    t.fs.commit().unwrap();
+    let (from, to) = (t.open(from, RO), t.open(to, RW));
+    t.fs.copy_range(&USER, from.0, from.1, 0, to.0, to.1, 0, 8192).unwrap();
+    t.fs.release(from.0, from.1);
+    t.fs.release(to.0, to.1);
+    t.fs.commit().unwrap();
+}
+
+/// Half a minute before an hour is over: the newest point behind the trip wire is a minute old and has all files, and so has what a
+/// schedule took by then, if there is one.
+fn pointed(t: &T, has_schedule: bool) {
+    if has_schedule {
+        t.fs.set_schedules(MAIN, vec![parse_rules("default", "every=1h keep=all").unwrap()]).unwrap();
+    }
+    let secs = t.clock.now().secs;
+    tick(t, 7200 - 150 - secs);
+    for (n, pause) in [61, 61, 2].into_iter().enumerate() {
+        t.put(ROOT, &format!("changed{n}"), b"it");
+        if n == 1
+            && let Ok(file) = t.find(ROOT, "written over")
+        {
+            // The schedule's has a little that the point does not have.
+            let file = t.open(file, RW);
+            t.write(file, 0, &bytes(8, 64 << 10));
+            t.fs.release(file.0, file.1);
+        }
+        t.fs.commit().unwrap();
+        tick(t, pause);
+    }
+}
+
+#[test]
+fn both_points_of_the_trip_wire_give_what_was_deleted_just_now() {
+    for (has_schedule, shares) in [(false, false), (true, false), (false, true), (true, true)] {
+        let what = format!("schedule {has_schedule}, shared blocks {shares}");
+        let t = T::with(128 << 20, FsOptions { tripwire: true, ..FsOptions::default() });
+        t.put(ROOT, "big", &bytes(1, 40 << 20));
+        if shares {
+            share_something(&t);
+        }
+        pointed(&t, has_schedule);
+        let available = || t.fs.statfs(ROOT).unwrap().available_bytes >> 20;
+        let before = available();
+        delete(&t, "big");
+        t.fs.commit().unwrap();
+        t.clock.advance(28_000_000_000);
+        // The schedule's last, which stays, is without it.
+        while t.fs.keep_schedules() {}
+        assert!(available() >= before + 39, "{what}: {before} {}", available());
+        // There is a newer point, without it, and the one before that has it.
+        tick(&t, 40);
+        tick(&t, 1);
+        tick(&t, 1);
+        assert!(available() >= before + 39, "{what}: {before} {}", available());
+        let (file, len) = (t.create(ROOT, "large"), t.fs.volume().space().available + (20 << 20));
+        let allocate = || t.fs.fallocate(&USER, file.0, file.1, 0, len, AllocateMode::Extend);
+        assert_eq!(patiently(&t, len, allocate), Ok(()), "{what}");
+        t.fs.release(file.0, file.1);
+        t.prove();
+    }
+}
+
+/// A user's snapshot serves as a point; it stays, and `df` does not count what it holds.
+#[test]
+fn what_a_users_snapshot_holds_is_not_told_to_be_free() {
+    let t = T::with(128 << 20, FsOptions { tripwire: true, ..FsOptions::default() });
+    t.put(ROOT, "big", &bytes(1, 40 << 20));
+    t.snapshot("users");
+    (0..3).for_each(|_| tick(&t, 61));
+    delete(&t, "big");
+    t.fs.commit().unwrap();
+    tick(&t, 1);
+    tick(&t, 1);
+    let space = t.fs.volume().space();
+    assert_eq!(t.fs.may_free(), 0);
+    let (file, len) = (t.create(ROOT, "large"), space.available + (20 << 20));
+    let allocate = || t.fs.fallocate(&USER, file.0, file.1, 0, len, AllocateMode::Extend);
+    assert_eq!(patiently(&t, len, allocate), Err(Error::NoSpace));
+    t.fs.release(file.0, file.1);
+}
+
+#[test]
+fn what_a_point_and_snapshots_have_only_together_comes_back() {
+    for (has_rolled, has_little) in [(false, false), (true, false), (false, true), (true, true)] {
+        let t = T::with(256 << 20, FsOptions { tripwire: true, ..FsOptions::default() });
+        t.put(ROOT, "stays", &bytes(1, 100 << 20));
+        (0..100).for_each(|n| _ = t.put(ROOT, &format!("small{n}"), b"few"));
+        (0..21).for_each(|n| _ = t.put(ROOT, &format!("old{n}"), &bytes(n, PIECE)));
+        if has_little {
+            t.put(ROOT, "written over", &bytes(7, 256 << 10));
+        }
+        t.fs.commit().unwrap();
+        pointed(&t, true);
+        (0..21).for_each(|n| delete(&t, &format!("old{n}")));
+        t.fs.commit().unwrap();
+        t.clock.advance(28_000_000_000);
+        while t.fs.keep_schedules() {}
+        if has_rolled {
+            tick(&t, 61);
+            t.put(ROOT, "changed more", b"it");
+            tick(&t, 1);
+        }
+        let state = t.fs.tripwire_state().unwrap().unwrap();
+        assert!(state.point.is_some() && state.gone.files == 21 && state.last.is_none(), "{state:?}");
+        assert!(names(&t).len() > 1, "{:?}", names(&t));
+        let (file, len) = (t.create(ROOT, "large"), t.fs.volume().space().available + (10 << 20));
+        let allocate = || t.fs.fallocate(&USER, file.0, file.1, 0, len, AllocateMode::Extend);
+        assert_eq!(patiently(&t, len, allocate), Ok(()), "{has_rolled} {has_little}");
+        t.fs.release(file.0, file.1);
+        t.prove();
+    }
+}
+
+/// That there was nothing to be had is known no longer than until something is deleted.
+#[test]
+fn what_was_found_to_bring_nothing_is_looked_at_again() {
+    let t = T::with(128 << 20, FsOptions::default());
+    t.fs.set_schedules(MAIN, vec![parse_rules("default", "every=1h keep=all").unwrap()]).unwrap();
+    t.put(ROOT, "big", &bytes(1, 40 << 20));
+    t.fs.commit().unwrap();
+    tick(&t, 3600);
+    t.mkdir(NodeId::clonedir(0), "c").unwrap();
+    delete(&t, "big");
+    t.fs.commit().unwrap();
+    tick(&t, 3600);
+    // Nothing comes back of the one that has the file while the clone has it.
+    let had = names(&t);
+    fill(&t, "fills it");
+    assert_eq!(names(&t), had);
+    t.fs.rmdir(&SUPER, NodeId::clonedir(0), b"c").unwrap();
+    t.fs.commit().unwrap();
+    assert!(fill(&t, "and more") > 30 << 20);
+    assert_eq!(names(&t), had[1..]);
+    t.prove();
+}
+
 #[test]
 fn what_is_restored_on_a_full_store_finds_room() {
     let t = scheduled(128 << 20, "every=1h keep=all", 10);

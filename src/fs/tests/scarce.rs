@@ -18,7 +18,7 @@ const STEP_BYTES: u64 = 128 << 10;
 type Act = fn(&T) -> Result<()>;
 
 /// What changes views and lines.
-const ACTS: [(&str, Act); 19] = [
+const ACTS: [(&str, Act); 20] = [
     ("snapshot", |t| t.mkdir(SNAPDIR, "new").map(drop)),
     ("delete", |t| t.fs.delete_snapshot(b"base")),
     ("rename", |t| t.fs.rename_snapshot(b"base", b"other")),
@@ -26,6 +26,10 @@ const ACTS: [(&str, Act); 19] = [
     ("clone of a snapshot", |t| t.fs.create_clone(ROOT, b"new", Some(b"base"), &Reason::User.into())),
     ("clone of a clone", |t| t.fs.create_clone(ROOT, b"new", Some(b".clones/c"), &Reason::User.into())),
     ("clone renamed", |t| t.fs.rename_clone(b"e", b"f")),
+    ("schedules", |t| {
+        let rules = crate::schedule::parse_rules("default", "every=1h keep=all").unwrap();
+        t.fs.set_schedules(crate::format::LineId::MAIN, vec![rules])
+    }),
     ("clone that ends", |t| t.fs.end_clone(b"e", Some(3600), None)),
     ("drop", |t| t.fs.drop_clone(b"e")),
     ("drop of a line with snapshots", |t| t.fs.drop_clone(b"c")),
@@ -140,7 +144,7 @@ fn seen(t: &T) -> BTreeMap<String, String> {
         }
         let base = volume.base(line.id).map(|base| tree(&base));
         let head = tree(&volume.live(line.id).unwrap());
-        all.insert(name, format!("{head} {base:?} {:?}", line.terms));
+        all.insert(name, format!("{head} {base:?} {:?} {:?}", line.terms, line.schedules));
     }
     all
 }

@@ -5,8 +5,8 @@ use super::*;
 use crate::device::{Device, Memory};
 use crate::fixtures::{CACHE_BYTES, make};
 use crate::format::LineId;
-use crate::format::provenance::Reason;
-use crate::fs::{PRUNED_AT_ONCE, RuledSnapshot};
+use crate::format::provenance::{Provenance, Reason};
+use crate::fs::{HoldTerms, PRUNED_AT_ONCE, RuledSnapshot};
 use crate::schedule::{Because, Period, Schedule, parse_rules, simulate};
 use crate::volume::{Access, OpenOptions};
 use std::collections::BTreeSet;
@@ -294,6 +294,127 @@ fn no_more_goes_for_want_of_space_than_is_wanted() {
         while t.fs.keep_schedules() {}
         t.clock.advance(3 * SECOND);
     }
+    let left = names(&t).len();
+    assert!((all - 16..=all - 9).contains(&left), "{left} of {all}");
+}
+
+/// A file gets this content, and it is in a snapshot of an hour of its own.
+fn hour(t: &T, name: &str, data: &[u8]) {
+    replace(t, name, data);
+    t.fs.commit().unwrap();
+    pass(t, HOUR);
+}
+
+#[test]
+fn no_history_goes_for_a_budget_that_cannot_be_reached() {
+    // What is held, read, or what a clone is compared with; and what the last one has alone.
+    for kept in ["held", "read", "compared", "last"] {
+        let t = T::with(512 << 20, FsOptions::default());
+        t.clock.set((MONDAY - 1000) * SECOND);
+        t.fs.set_schedules(MAIN, vec![rules("every=1h keep=all")]).unwrap();
+        let large = |t: &T| hour(t, "big", &crate::fixtures::bytes(100, 8 << 20));
+        if kept != "last" {
+            large(&t);
+        }
+        let first = t.fs.snapshots().pop();
+        let mut reader = None;
+        match (kept, &first) {
+            ("held", Some(s)) => {
+                let terms = HoldTerms { tag: "keep", after: None };
+                t.fs.hold_snapshot(ROOT, s.id, &terms, &Provenance::default()).unwrap();
+            }
+            ("read", Some(s)) => reader = Some(t.fs.volume().snapshot(s.id).unwrap()),
+            ("compared", Some(_)) => {
+                let past = t.find(SNAPDIR, &names(&t).pop().unwrap()).unwrap();
+                t.fs.create_clone(past, b"c", None, &Default::default()).unwrap();
+                let clone = t.find(NodeId::clonedir(0), "c").unwrap();
+                t.fs.unlink(&USER, clone, b"big").unwrap();
+            }
+            _ => {}
+        }
+        for n in 0..10 {
+            hour(&t, "big", &crate::fixtures::bytes(n, 40 << 10));
+        }
+        if kept == "last" {
+            large(&t);
+        }
+        replace(&t, "big", b"");
+        t.fs.commit().unwrap();
+        let all = names(&t);
+        t.fs.set_schedules(MAIN, vec![rules("every=1h keep=all budget=4M")]).unwrap();
+        let ruled = t.fs.rule_schedules(MAIN, None).unwrap();
+        assert!(ruled.iter().all(|ruled| ruled.thinned.is_none()), "{kept}");
+        t.fs.prune_schedules(MAIN, None).unwrap();
+        assert_eq!(names(&t), all, "{kept}");
+        drop(reader);
+        // What can be brought within a budget is, whatever is held besides.
+        for n in 0..10 {
+            hour(&t, "more", &crate::fixtures::bytes(n, 1 << 20));
+        }
+        let held = || {
+            let ids = t.fs.snapshots().into_iter().map(|s| s.id);
+            t.fs.volume().would_free(ids.filter(|id| first.as_ref().is_none_or(|s| s.id != *id))).unwrap()
+        };
+        pass(&t, HOUR);
+        assert!(held() <= 4 << 20, "{kept}: {}", held());
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+}
+
+#[test]
+fn what_is_told_of_a_budget_is_what_is_done() {
+    let t = T::with(512 << 20, FsOptions::default());
+    t.clock.set((MONDAY - 1000) * SECOND);
+    t.fs.set_schedules(MAIN, vec![rules("every=1h keep=all")]).unwrap();
+    t.put(ROOT, "big", &crate::fixtures::bytes(1, 12 << 20));
+    for n in 0..10 {
+        if n == 8 {
+            let node = t.find(ROOT, "big").unwrap();
+            t.fs.unlink(&USER, ROOT, b"big").unwrap();
+            t.fs.forget(node);
+        }
+        hour(&t, "small", &[n; 100]);
+    }
+    // Each of eight has the file, and none alone.
+    let budget = 10 << 20;
+    t.fs.set_schedules(MAIN, vec![rules("every=1h keep=all budget=10M")]).unwrap();
+    let own = |t: &T| t.fs.snapshots().into_iter().map(|s| s.id).collect::<Vec<_>>();
+    assert!(t.fs.volume().would_free(own(&t)).unwrap() > budget);
+    let ruled = t.fs.rule_schedules(MAIN, None).unwrap();
+    let told: Vec<_> = ruled.iter().filter(|r| r.thinned.is_some()).map(|r| r.snapshot.id).collect();
+    assert_eq!(told, own(&t)[..8]);
+    let runs = t.fs.prune_schedules(MAIN, None).unwrap();
+    assert_eq!(runs[0].gone.iter().map(|s| s.id).collect::<Vec<_>>(), told);
+    assert!(t.fs.volume().would_free(own(&t)).unwrap() <= budget);
+    assert!(t.fs.rule_schedules(MAIN, None).unwrap().iter().all(|ruled| ruled.thinned.is_none()));
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+#[test]
+fn a_floor_is_reached_though_the_clock_is_not_trusted() {
+    let t = T::with(128 << 20, FsOptions::default());
+    t.clock.set((MONDAY - 1000) * SECOND);
+    t.fs.set_schedules(MAIN, vec![rules("every=1h keep=all")]).unwrap();
+    for n in 0..30 {
+        hour(&t, "big", &crate::fixtures::bytes(n, 2 << 20));
+    }
+    t.clock.set(HOUR * SECOND);
+    pass(&t, 1);
+    // By the clock most are to go, and do not go yet; ten more are to be free.
+    let space = t.fs.volume().space();
+    let floor = (space.free + (20 << 20)) * 4 / 5;
+    t.fs.set_schedules(MAIN, vec![rules(&format!("every=1h keep=6h free={}M", floor >> 20))]).unwrap();
+    let all = names(&t).len();
+    for _ in 0..30 {
+        while t.fs.keep_schedules() {}
+        t.fs.tick().unwrap();
+        t.clock.advance(3 * SECOND);
+    }
+    assert!(t.fs.schedule_states(Some(MAIN))[0].clock_distrusted);
+    let space = t.fs.volume().space();
+    assert!(space.free >= floor, "{space:?} {floor}");
     let left = names(&t).len();
     assert!((all - 16..=all - 9).contains(&left), "{left} of {all}");
 }

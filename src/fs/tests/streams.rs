@@ -669,3 +669,64 @@ fn what_is_sent_against_a_base_that_is_gone_is_what_has_changed() {
     let refused = a.fs.send(&order, &mut Vec::new(), &mut |_| true);
     assert!(matches!(refused, Err(StreamError::Refused(_))), "{refused:?}");
 }
+
+/// What was done to a line in another store was not done to its copy: nothing of it is taken back, or goes, as if it had been.
+#[test]
+fn guards_of_another_store_are_none_here() {
+    let (from, to) = (store(1), store(2));
+    from.put(ROOT, "f", b"one");
+    from.snapshot("one");
+    from.put(ROOT, "g", b"two");
+    let base = from.fs.snapshot_of_word(ROOT, b"one").unwrap();
+    let why = crate::format::provenance::Reason::Rollback.into();
+    from.fs.rollback(ROOT, &base, crate::fs::OpenForWriting::CutOff, &why).unwrap();
+    assert!(from.fs.last_undoable(ROOT).unwrap().is_some());
+    let guard = from.fs.snapshots().pop().unwrap();
+    assert!(guard.name.starts_with(b"@before-rollback"));
+    let name = String::from_utf8(guard.name.clone()).unwrap();
+    let got = to.receive(&from.send("one", None).0).unwrap();
+    let got = [got, to.receive(&from.send(&name, Some("one")).0).unwrap()];
+    assert_eq!(got[1].snapshot.name, guard.name);
+    assert_eq!(to.fs.last_undoable(ROOT).unwrap(), None);
+    assert_eq!(to.fs.undo(ROOT, crate::fs::OpenForWriting::CutOff).unwrap(), None);
+    // What is done here is.
+    let back = to.fs.snapshot_of_word(ROOT, b"one").unwrap();
+    to.fs.rollback(ROOT, &back, crate::fs::OpenForWriting::CutOff, &why).unwrap();
+    assert!(matches!(to.fs.last_undoable(ROOT).unwrap(), Some(crate::fs::Undoable::Switch(_))));
+}
+
+/// A schedule of the same name thins what was received by its rules, and a write takes nothing that these keep.
+#[test]
+fn what_was_received_does_not_go_before_a_write_fails_unless_rules_say_so() {
+    let from = store(1);
+    let device = Arc::new(Memory::new(64 << 20));
+    Volume::create(device.clone(), 64 << 20, [2; 16], (0, 0)).unwrap();
+    let volume =
+        Volume::open(device, OpenOptions { access: Access::ReadWrite, cache_bytes: 4 << 20 }).unwrap();
+    volume.recover(&mut NothingAbove);
+    volume.commit(&mut |_| Ok(())).unwrap();
+    let to = T::on(volume, FsOptions::default());
+    let rules = |text| vec![crate::schedule::parse_rules("default", text).unwrap()];
+    from.fs.set_schedules(LineId::MAIN, rules("every=1h keep=all")).unwrap();
+    let file = from.create(ROOT, "data");
+    let mut last: Option<String> = None;
+    for n in 0..6 {
+        from.write(file, 0, &crate::fixtures::bytes(n, 2 << 20));
+        while from.fs.keep_schedules() {}
+        from.clock.advance(3600 * 1_000_000_000);
+        let name = String::from_utf8(from.fs.snapshots().pop().unwrap().name).unwrap();
+        to.receive(&from.send(&name, last.as_deref()).0).unwrap();
+        last = Some(name);
+    }
+    to.clock.advance(6 * 3600 * 1_000_000_000);
+    to.fs.set_schedules(LineId::MAIN, rules("every=1h keep=all")).unwrap();
+    while to.fs.keep_schedules() {}
+    assert_eq!(to.fs.may_free(), 0);
+    let wanted = RoomFor::Change(to.fs.volume().space().available + 1);
+    assert!(!to.fs.can_make_room(wanted) || !to.fs.make_room(wanted, std::time::Duration::from_secs(1)));
+    assert_eq!(to.fs.snapshots().len(), 6);
+    // Those that no rule keeps go.
+    to.fs.set_schedules(LineId::MAIN, rules("every=1h keep=3h")).unwrap();
+    while to.fs.keep_schedules() {}
+    assert_eq!(to.fs.snapshots().len(), 3);
+}

@@ -506,3 +506,53 @@ fn a_hold_beside_a_deletion_wins_or_is_refused() {
         }
     }
 }
+
+/// Where a snapshot has been copied to is known as long as it can come back, and is forgotten with it.
+#[test]
+fn what_comes_back_from_the_trash_knows_where_its_copies_are() {
+    let (mut t, device) = on_device();
+    set(&t, "1d").unwrap();
+    for name in ["comes back", "goes"] {
+        t.snapshot(name);
+        let view = t.fs.volume().find_snapshot(LineId::MAIN, name.as_bytes()).unwrap().id;
+        let new = crate::fs::NewHydration {
+            view,
+            store: [7; 16],
+            path: b"/other".to_vec(),
+            rate: 0,
+            about_bytes: 10,
+        };
+        let begun = t.fs.begin_hydration(&new).unwrap();
+        assert_eq!(delete(&t, name), Err(Error::Busy));
+        t.fs.finish_hydration(begun.number, 10).unwrap();
+    }
+    let copies = |t: &T, name: &str| {
+        let found = t.fs.volume().find_snapshot(LineId::MAIN, name.as_bytes()).unwrap();
+        t.fs.volume().hydrations_of(found.id)
+    };
+    let before = copies(&t, "comes back");
+    assert_eq!(before.len(), 1);
+    for committed in [false, true] {
+        delete(&t, "comes back").unwrap();
+        if committed {
+            t.fs.commit().unwrap();
+        }
+        t = killed(t, &device);
+        undelete(&t, ROOT, "comes back", "comes back").unwrap();
+        assert_eq!(copies(&t, "comes back"), before);
+        if committed {
+            t.fs.commit().unwrap();
+        }
+        t = killed(t, &device);
+        assert_eq!(copies(&t, "comes back"), before);
+        t.fs.commit().unwrap();
+    }
+    delete(&t, "goes").unwrap();
+    t = killed(t, &device);
+    t.fs.empty_trash(find(&t, ROOT, "goes").number).unwrap();
+    assert_eq!(t.fs.volume().hydrations(), before);
+    t = killed(t, &device);
+    t.fs.commit().unwrap();
+    assert_eq!(t.fs.volume().hydrations(), before);
+    t.prove();
+}

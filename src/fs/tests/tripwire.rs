@@ -388,6 +388,52 @@ fn nothing_is_kept_while_space_is_short() {
     t.prove();
 }
 
+/// What was kept just now stays for an hour, whatever a clock that is set says meanwhile, and in a mount that has not seen it made.
+#[test]
+fn a_clock_that_is_set_takes_nothing_away_that_was_kept() {
+    let device: Arc<dyn crate::device::Device> = Arc::new(crate::device::Memory::new(256 << 20));
+    crate::fixtures::make(device.clone());
+    let open = || {
+        let access = OpenOptions { access: Access::ReadWrite, cache_bytes: 8 << 20 };
+        T::on(Volume::open(device.clone(), access).unwrap(), options())
+    };
+    for reopened in [false, true] {
+        let mut t = open();
+        t.clock.set(-t.clock.now().secs * SECOND);
+        let dir = t.mkdir(ROOT, &format!("dir{reopened}")).unwrap();
+        fill(&t, dir, 30, 1000);
+        pass(&t, 61);
+        unlink(&t, dir, 30);
+        t.fs.tend_tripwire();
+        assert_eq!(kept(&t).len(), 1);
+        if reopened {
+            drop(t);
+            t = open();
+        }
+        t.clock.set(50 * 365 * 86_400 * SECOND);
+        let total = t.fs.volume().space().total;
+        let mut n = 0;
+        while t.fs.volume().space().free > total / 11 {
+            t.put(ROOT, &format!("fill{n}"), &vec![3; 1 << 20]);
+            n += 1;
+        }
+        pass(&t, 61);
+        assert!(t.fs.tripwire_state().unwrap().unwrap().is_short_of_space);
+        assert_eq!(kept(&t).len(), 1, "{reopened}");
+        // After an hour it goes.
+        pass(&t, 3600);
+        assert_eq!(kept(&t).len(), 0, "{reopened}");
+        for n in 0..n {
+            let node = t.find(ROOT, &format!("fill{n}")).unwrap();
+            t.fs.unlink(&USER, ROOT, format!("fill{n}").as_bytes()).unwrap();
+            t.fs.forget(node);
+        }
+        (0..4).for_each(|_| t.fs.commit().unwrap());
+        t.prove();
+        t.fs.close().unwrap();
+    }
+}
+
 #[test]
 fn a_line_at_rest_costs_nothing() {
     let t = watched();
