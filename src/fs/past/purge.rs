@@ -221,6 +221,7 @@ impl Past {
             if begin == 0 {
                 (order.places, order.known) = (places.clone(), known.clone());
             }
+            order.seen = plan.seen.clone();
             for place in &all[begin..end] {
                 order.leaves.extend(volume.leaf_without(place, &plan.inline)?);
             }
@@ -269,6 +270,7 @@ impl Past {
     /// What no tree leads to.
     fn wipe(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<WipedBytes> {
         let volume = &self.commits.heads.volume;
+        volume.free_hidden();
         // What is on its way to become free is free, or was read.
         match self.end_background_work(go_on) {
             Ok(()) | Err(Error::Busy) => {}
