@@ -111,6 +111,12 @@ impl PurgePlan {
         of(false).chain(of(true)).map(|(_, leaf)| *leaf).collect()
     }
 
+    /// Some of the places, side by side, with their extra references, part by part.
+    pub(super) fn known_of(&self, places: &[(u64, u64)]) -> Vec<(u64, u64, u32)> {
+        let (Some((from, _)), Some((last, len))) = (places.first(), places.last()) else { return Vec::new() };
+        self.known.iter().filter(|(addr, ..)| (*from..last + len).contains(addr)).copied().collect()
+    }
+
     /// Nodes of trees that are written anew.
     pub fn leaf_count(&self) -> usize {
         self.leaves.len()
