@@ -1043,19 +1043,3 @@ fn what_is_left_of_a_purge_has_room_made() {
     is_gone(read(&t, "s", "key"));
     t.prove();
 }
-
-/// Where there is no room for as many leaves as a commit takes, it takes fewer.
-#[test]
-fn a_purge_without_room_rewrites_fewer_leaves_at_once() {
-    let sim = Arc::new(Sim::with_fresh_content(160 << 20, 1, 0));
-    let t = T::on(Volume::made_on(sim), FsOptions::default());
-    let dir = t.mkdir(ROOT, "keys").unwrap();
-    let names = put_keys(&t, dir, &secret(2000));
-    t.snapshot("s");
-    names.iter().for_each(|name| remove(&t, dir, name));
-    t.fs.commit().unwrap();
-    fill_but_for_holes(&t);
-    purged(&t, "keys", &["s"], false);
-    names.iter().for_each(|name| is_gone(read(&t, "s", &format!("keys/{name}"))));
-    assert!(!t.fs.volume().has_purged_left());
-}
