@@ -129,7 +129,9 @@ fn left(told: &Value) -> String {
     }
     if number("read_snapshots") > 0 {
         let snapshots = output::counted(number("read_snapshots"), "deleted snapshot");
-        out += &format!("{snapshots} somebody reads still: written over when nobody does any more\n");
+        out += &format!(
+            "{snapshots} somebody began to read meanwhile: written over when nobody does any more\n"
+        );
     }
     out
 }

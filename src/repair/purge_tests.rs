@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::check::{Depth, check};
-use crate::device::Sim;
-use crate::fixtures::{ADMIN, mount, new_store, open, put, snapshot};
+use crate::device::{CrashPolicy, Sim};
+use crate::fixtures::{ADMIN, RO, mount, new_store, open, put, snapshot};
 use crate::format::purge::{GoneRecord, HeldRecord, LeafRecord};
 use crate::format::{BlockAddr, Epoch, LineId};
 use crate::fs::{PurgeAsked, PurgeEnd};
@@ -74,4 +74,84 @@ fn records_of_what_nothing_refers_to_go_and_counts_are_made_right() {
     let after = examine(sim.clone(), ring::read(&*sim).unwrap().states.remove(0)).unwrap().state;
     assert_eq!(after.remap.purged.gone().collect::<Vec<_>>(), gone);
     assert_eq!((after.leaves.len(), after.leaves[leaf]), (leaves.len(), kept));
+}
+
+const SECRET: &[u8; 16] = b"s3cr3t-0123-key!";
+
+/// A store with a purge of more leaves than one commit takes, of which some is left; and the names of the files.
+fn purged_in_part() -> (Arc<Sim>, Vec<String>) {
+    let sim = new_store(64 << 20);
+    let names: Vec<String> = (0..40).map(|n| format!("key{n}")).collect();
+    let fs = mount(sim.clone());
+    let keys = fs.mkdir(&ADMIN, NodeId::ROOT, b"keys", 0o700).unwrap().attr.node;
+    for name in &names {
+        put(&fs, keys, name, &SECRET.repeat(120));
+    }
+    snapshot(&fs, "s");
+    names.iter().for_each(|name| fs.unlink(&ADMIN, keys, name.as_bytes()).unwrap());
+    fs.close().unwrap();
+    drop(fs);
+    for at in (30..).step_by(5) {
+        let cut = Arc::new(sim.clone_image());
+        let fs = mount(cut.clone());
+        let snapshots = vec![fs.volume().find_snapshot(LineId::MAIN, b"s").unwrap().id];
+        cut.set_crash_at(cut.changes() + at);
+        let asked = PurgeAsked { path: b"keys".to_vec(), snapshots, all: true, dry_run: false };
+        assert!(fs.purge(&asked).is_err(), "it was never cut off");
+        drop(fs);
+        let cut = Arc::new(cut.crash(CrashPolicy::KeepAll));
+        let fs = mount(cut.clone());
+        let has_rest = fs.volume().purge_rest().is_some();
+        fs.close().unwrap();
+        drop(fs);
+        if has_rest {
+            return (Arc::new(cut.clone_image()), names);
+        }
+    }
+    unreachable!()
+}
+
+/// What a purge has left to do is no fault: it stays noted, and is done when the store is mounted.
+#[test]
+fn what_is_left_of_a_purge_is_left_by_a_repair() {
+    let (sim, names) = purged_in_part();
+    let rest_of = |sim: &Arc<Sim>| open(sim.clone(), Access::ReadOnly).unwrap().purge_rest();
+    let rest = rest_of(&sim);
+    let is_read = |sim: &Arc<Sim>| {
+        let fs = mount(sim.clone());
+        let root = fs.lookup(&ADMIN, NodeId::ROOT, b".snapshots").unwrap().attr.node;
+        let find = |dir, name: &str| fs.lookup(&ADMIN, dir, name.as_bytes()).unwrap().attr.node;
+        let keys = find(find(root, "s"), "keys");
+        let read = |name: &String| {
+            let node = find(keys, name);
+            let handle = fs.open(&ADMIN, node, RO).unwrap();
+            let is_read = fs.read(node, handle, 0, &mut [0; 4096]).is_ok();
+            fs.release(node, handle);
+            is_read
+        };
+        let read: Vec<bool> = names.iter().map(read).collect();
+        fs.close().unwrap();
+        read
+    };
+    let before = is_read(&Arc::new(sim.clone_image()));
+    assert!(rest.is_some() && before.contains(&true) && before.contains(&false));
+    // There is something to mend.
+    let state = examine(sim.clone(), ring::read(&*sim).unwrap().states.remove(0)).unwrap().state;
+    let stray = GoneRecord { len: 8192, until: Epoch(2), refs: 5 };
+    mend::write(&state, &state.allocated, &mut |meta, _| {
+        Ok(meta.edit.insert(meta.root, &GoneRecord::key(48 << 20), &stray.encode())?)
+    })
+    .unwrap();
+    let done = run(sim.clone(), Mode::Write, Depth::Metadata).unwrap();
+    assert_eq!(done.left, [] as [String; 0], "{done:#?}");
+    assert_eq!(rest_of(&sim), rest);
+    assert_eq!(is_read(&Arc::new(sim.clone_image())), before, "nothing came back");
+    let fs = mount(sim.clone());
+    fs.go_on_purging(&mut |_| true).unwrap();
+    assert!(!fs.volume().has_purged_left());
+    fs.close().unwrap();
+    drop(fs);
+    assert!(!is_read(&sim).contains(&true));
+    let bytes = sim.peek(0, 64 << 20);
+    assert!(!bytes.windows(16).any(|found| found == SECRET));
 }

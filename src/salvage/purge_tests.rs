@@ -2,7 +2,7 @@
 
 use super::tests::*;
 use super::{Outcome, Wanted};
-use crate::device::Sim;
+use crate::device::{CrashPolicy, Sim};
 use crate::fixtures::{mount, open};
 use crate::format::LineId;
 use crate::fs::{PurgeAsked, PurgeEnd};
@@ -50,4 +50,39 @@ fn rewritten_leaves_come_out_as_they_are() {
     all_but_what_was_purged(&salvage(&rootless, &past), &sample.past, "without its root");
     zero_superblocks(&device);
     all_but_what_was_purged(&salvage(&device, &past), &sample.past, "without superblocks");
+}
+
+/// A purge that was cut off anywhere: what nobody could read any more does not come out either, whether it was written over by then or not.
+#[test]
+fn what_a_purge_that_was_cut_off_has_taken_does_not_come_out() {
+    let sample = Sample::new(600);
+    let mut cut = 0;
+    for at in (24..).step_by(9) {
+        let device = Arc::new(sample.sim.clone_image());
+        let fs = mount(device.clone());
+        let snapshot = fs.volume().find_snapshot(LineId::MAIN, b"past").unwrap().id;
+        device.set_crash_at(device.changes() + at);
+        let asked =
+            PurgeAsked { path: PURGED.to_vec(), snapshots: vec![snapshot], all: true, dry_run: false };
+        let is_done = fs.purge(&asked).is_ok();
+        drop(fs);
+        let device = Arc::new(device.crash(CrashPolicy::KeepAll));
+        let is_taken = {
+            let volume = open(device.clone(), Access::ReadOnly).unwrap();
+            let info = volume.find_snapshot(LineId::MAIN, b"past").unwrap();
+            info.edited.is_some()
+        };
+        if is_taken {
+            cut += u32::from(!is_done);
+            let past = named(b"past");
+            let what = format!("cut at {at}");
+            all_but_what_was_purged(&salvage(&device, &past), &sample.past, &what);
+            let wanted = Wanted { snapshot: past.snapshot.clone(), ..by_scan() };
+            all_but_what_was_purged(&salvage(&device, &wanted), &sample.past, &format!("{what}, by a scan"));
+        }
+        if is_done {
+            break;
+        }
+    }
+    assert!(cut > 1, "{cut}");
 }

@@ -354,8 +354,9 @@ impl<'a> CommitSession<'a> {
             }
             frozen.allocs.extend(moved.iter().map(|record| (record.new.0, record.len)));
             let deletes = std::mem::take(&mut frozen.deletes);
+            let grown_min = if frozen.purge.sweep { 0 } else { SWEEP_GROWN_BYTES_MIN };
             let (records, removed, reclaim) =
-                volume.topology(&written, deletes, &mut frozen.lines, &mut meta)?;
+                volume.topology(&written, (deletes, grown_min), &mut frozen.lines, &mut meta)?;
             next_ids = volume.add_jobs(&mut committer.jobs, &mut meta, reclaim)?;
             for gone in removed {
                 meta.edit.remove(meta.root, &view_key(gone))?;
@@ -486,12 +487,12 @@ impl Volume {
     fn topology(
         &self,
         written: &[(ViewId, BlockPtr)],
-        deletes: Vec<ViewId>,
+        (deletes, grown_min): (Vec<ViewId>, u64),
         lines: &mut BTreeMap<LineId, Option<LineRecord>>,
         meta: &mut Meta<'_, '_>,
     ) -> Result<(Vec<ViewRecord>, Vec<ViewId>, Reclaim)> {
         let mut kept = Kept::default();
-        self.rehearse_deletions(written, &deletes, meta, &mut kept)?;
+        self.rehearse_deletions(written, (&deletes, grown_min), meta, &mut kept)?;
         let mut state = self.turn();
         let s = state.alone();
         // A line was compared with one when this was frozen, or is since then.
@@ -499,7 +500,7 @@ impl Volume {
         let is_base = |id: &ViewId| bases.contains(id) || s.lines.is_base(*id);
         let (kept, deletes): (Vec<_>, Vec<_>) = deletes.into_iter().partition(is_base);
         s.postponed.extend(kept);
-        let done = self.delete_views(&mut s.history, written, &deletes, meta)?;
+        let done = self.delete_views(&mut s.history, written, (&deletes, grown_min), meta)?;
         s.postponed.extend(done.read);
         s.deletes.extend(done.later);
         for (gone, below) in s.history.take_gone() {
@@ -520,7 +521,7 @@ impl Volume {
     fn rehearse_deletions(
         &self,
         written: &[(ViewId, BlockPtr)],
-        deletes: &[ViewId],
+        (deletes, grown_min): (&[ViewId], u64),
         meta: &mut Meta<'_, '_>,
         kept: &mut Kept,
     ) -> Result<()> {
@@ -536,7 +537,7 @@ impl Volume {
             let (pager, epoch) = (meta.edit.pager, meta.edit.epoch);
             let mut edit = Edit { pager, epoch, freed: &mut freed, nodes_made: 0 };
             let mut meta = Meta { edit: &mut edit, root: &mut root };
-            self.delete_views(&mut history, written, deletes, &mut meta).map(drop)
+            self.delete_views(&mut history, written, (deletes, grown_min), &mut meta).map(drop)
         })
     }
 
@@ -545,7 +546,7 @@ impl Volume {
         &self,
         history: &mut History,
         written: &[(ViewId, BlockPtr)],
-        deletes: &[ViewId],
+        (deletes, grown_min): (&[ViewId], u64),
         meta: &mut Meta<'_, '_>,
     ) -> Result<Deletions> {
         history.appended();
@@ -567,7 +568,7 @@ impl Volume {
             all.extend(history.delete(*id, meta)?);
         }
         // Once for all: each deletion may be about every hidden view below.
-        all.extend(history.sweep_hidden(meta, SWEEP_GROWN_BYTES_MIN)?);
+        all.extend(history.sweep_hidden(meta, grown_min)?);
         Ok(Deletions { reclaim: all, read, later })
     }
 

@@ -1,13 +1,14 @@
 //! The places of what is to be purged, and who else has some of them.
 
 use crate::format::purge::PURGED_INLINE;
-use crate::format::view::Role;
-use crate::format::{Epoch, Extent, Ino, Key, Kind, ViewId};
+use crate::format::view::{Role, ViewRecord};
+use crate::format::{Epoch, Extent, Ino, Key, Kind, LineId, Slot, ViewId};
 use crate::store::RangeSet;
 use crate::tree::{Step, Visit, walk};
 use crate::volume::audit::Committed;
 use crate::volume::{Result, View, Volume};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Places of content, wherever it has moved.
 #[derive(Clone, Default)]
@@ -59,6 +60,20 @@ impl Volume {
             true
         })?;
         Ok(found)
+    }
+}
+
+impl Volume {
+    /// The views that have a tree and are of no line, with what numbers of their nodes carry: what lines are compared with, and what was
+    /// deleted and is there as long as somebody reads it. What is in the trash is not among them.
+    pub fn views_of_no_line(&self) -> Result<Vec<(Arc<View>, Slot)>> {
+        let state = self.state.read();
+        let is_nobodys = |view: &&ViewRecord| {
+            view.line == LineId::NONE && view.role != Role::Hidden && !state.is_in_trash(view.id)
+        };
+        let with_tree = |view: &&ViewRecord| state.roots.contains_key(&view.id);
+        let all = state.history.views().filter(is_nobodys).filter(with_tree);
+        all.map(|view| Ok((self.view_of_snapshot(&state, view.id)?, view.slot))).collect()
     }
 }
 

@@ -28,7 +28,7 @@ pub struct WipedBytes {
     pub reserved: u64,
     /// What was freed, and waits for readers: it was not looked at.
     pub held_up: u64,
-    /// Deleted snapshots that somebody reads still: what they have was not looked at.
+    /// Points that somebody began to read while the purge was planned, and reads still: what they have was not looked at.
     pub read_snapshots: u64,
     /// One of two sides of the mirror was not there.
     pub lacks_a_side: bool,
@@ -50,11 +50,10 @@ pub struct Wiping<'v> {
 }
 
 impl VolumeState {
-    /// Deleted snapshots that somebody reads, and what waits to be given back after others. What a line is compared with
-    /// stays as long as that does.
-    pub(super) fn read_and_deleted(&self) -> BTreeSet<ViewId> {
-        let read = self.postponed.iter().chain(&self.deletes).copied();
-        read.filter(|id| !self.lines.is_base(*id)).collect()
+    /// Views of no line: deleted snapshots that somebody reads, or that lines are compared with, and what waits to be given back after
+    /// others.
+    pub(super) fn going_views(&self) -> BTreeSet<ViewId> {
+        self.postponed.iter().chain(&self.deletes).copied().collect()
     }
 }
 
@@ -64,10 +63,10 @@ impl Volume {
     pub fn begin_wiping(&self, until: Epoch) -> Result<Wiping<'_>> {
         let one = self.purging.wiping.lock();
         self.check_writable()?;
-        let (side, going) = (self.lacks_a_side(), self.read_and_deleted());
+        let (side, going) = (self.lacks_a_side(), self.going_views());
         let (views, fillings) = {
             let mut waiting = self.purging.waiting.lock();
-            // What was deleted later was looked at, and what was made later has nothing of it.
+            // What was made later has nothing of it.
             waiting.unseen.retain(|view| going.contains(view));
             (waiting.unseen.clone(), waiting.fillings)
         };
@@ -77,8 +76,8 @@ impl Volume {
         Ok(Wiping { volume: self, _one: one, out_of_reach, wiped })
     }
 
-    fn read_and_deleted(&self) -> BTreeSet<ViewId> {
-        self.state.read().read_and_deleted()
+    fn going_views(&self) -> BTreeSet<ViewId> {
+        self.state.read().going_views()
     }
 
     /// A side of a mirror is about to be filled. What was purged before may be in what is not copied to it, and is written
@@ -112,7 +111,7 @@ impl Volume {
         }
         let Some(last) = self.purging.waiting.lock().out_of_reach.clone() else { return true };
         let is_free = self.shared.store().alloc().quarantined_until(last.until) == 0;
-        let views = self.read_and_deleted();
+        let views = self.going_views();
         let has_side = !last.side || !self.lacks_a_side();
         self.has_held() || (is_free && has_side && last.views.is_disjoint(&views))
     }

@@ -107,7 +107,8 @@ impl Volume {
         order.edited.iter().try_for_each(|view| state.check_not_needed(*view))?;
         state.incompat |= INCOMPAT_PURGED;
         state.changed = true;
-        let unseen = state.read_and_deleted();
+        let mut unseen = state.going_views();
+        unseen.retain(|view| !order.seen.contains(view));
         let mut waiting = self.purging.waiting.lock();
         waiting.unseen.extend(unseen);
         waiting.order = Some(order);
@@ -206,6 +207,11 @@ impl Volume {
     /// What a purge has left to do that is to be planned anew.
     pub fn purge_rest(&self) -> Option<PurgeRest> {
         self.committer.lock().purge_rest.clone()
+    }
+
+    /// Has the next commit free what only hidden views hold, however little it is: no tree leads to it, and nobody looks there for what is purged.
+    pub fn free_hidden(&self) {
+        self.purging.waiting.lock().sweep = true;
     }
 
     /// Nothing is left of it: the next commit says so.

@@ -10,14 +10,16 @@ use crate::format::purge::PurgeRest;
 use crate::ops::{Error, NodeId, ROOM_WAIT_MAX, Result, RoomFor};
 use crate::volume::purge::{Ordered, PurgeOrder};
 use crate::volume::{NothingMoves, VolumeError, WipedBytes};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// So many leaves are rewritten by one commit.
 const LEAVES_AT_ONCE: usize = if cfg!(test) { 4 } else { 1024 };
 /// Room is made so often at most.
 const ROUNDS_MAX: usize = 4;
+/// What goes on in the background waits so long for room at once: whoever unmounts waits for it.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// Commits that are made for work in the background to end, at most.
 const COMMITS_MAX: usize = 10_000;
 /// Commits after which what was freed before them is free, unless it is read.
@@ -44,6 +46,27 @@ pub enum PurgeEnd {
     Purged(PurgePlan, WipedBytes),
 }
 
+/// How much is done at once, and what was missed for that.
+struct Portions {
+    /// Bytes.
+    needed: Cell<u64>,
+    /// One commit holds so many places at most.
+    places: Cell<usize>,
+}
+
+impl Portions {
+    fn new() -> Portions {
+        Portions { needed: Cell::new(0), places: Cell::new(usize::MAX) }
+    }
+
+    /// Half as many from now on; false if it is one.
+    fn halve(&self) -> bool {
+        let half = self.places.get() / 2;
+        self.places.set(half.max(1));
+        half > 0
+    }
+}
+
 impl Past {
     /// Purges a path. What another purge has left to do is done before. `NotFound`: it is in none of the snapshots. `NotSupported`: it is no
     /// file, link or directory in one. `Busy`: one of the snapshots is held, or what was found has changed since, or that is so of what the other
@@ -51,9 +74,9 @@ impl Past {
     pub fn purge(&self, asked: &PurgeAsked) -> Result<PurgeEnd> {
         let volume = &self.commits.heads.volume;
         let _one = self.purging.lock();
-        let needed = Cell::new(0);
+        let portions = Portions::new();
         if asked.dry_run {
-            return self.purge_now(asked, &needed);
+            return self.purge_now(asked, &portions);
         }
         let those_there = || -> Vec<ViewId> {
             let trashed: BTreeSet<ViewId> = volume.trashed_snapshots().iter().map(|info| info.id).collect();
@@ -61,32 +84,45 @@ impl Past {
             asked.snapshots.iter().copied().filter(is_there).collect()
         };
         let (chosen, until) = (those_there(), Instant::now() + ROOM_WAIT_MAX);
-        let make_room = || {
-            let wanted = RoomFor::Change(needed.get());
-            self.can_make_room(wanted)
-                && self.make_room(wanted, until.saturating_duration_since(Instant::now()))
-        };
-        for _ in 0..ROUNDS_MAX {
-            match self.commits.once_with_space(|| self.purge_now(asked, &needed)) {
-                Err(Error::NoSpace) if make_room() => {}
-                done => return done,
-            }
-            // What others share with one that went to make room is not found from the rest.
-            if those_there() != chosen {
-                return Err(Error::Stale);
-            }
-        }
-        Err(Error::NoSpace)
+        // What others share with one that went to make room is not found from the rest.
+        let go_on = || if those_there() == chosen { Ok(()) } else { Err(Error::Stale) };
+        self.once_there_is_room(&portions, until, &go_on, || self.purge_now(asked, &portions))
     }
 
-    /// The same, with the room that there is; `needed` tells how much was missed, in bytes.
-    fn purge_now(&self, asked: &PurgeAsked, needed: &Cell<u64>) -> Result<PurgeEnd> {
+    /// Purges, or goes on with it. Where there is no room for that some is made; where none is to be had, less is done at once. `go_on` says in
+    /// between whether it is to go on.
+    fn once_there_is_room<T>(
+        &self,
+        portions: &Portions,
+        until: Instant,
+        go_on: &dyn Fn() -> Result<()>,
+        purge: impl Fn() -> Result<T>,
+    ) -> Result<T> {
+        let mut rounds = ROUNDS_MAX;
+        loop {
+            match self.commits.once_with_space(&purge) {
+                Err(Error::NoSpace) => go_on()?,
+                done => return done,
+            }
+            let wanted = RoomFor::Change(portions.needed.get());
+            let patience = until.saturating_duration_since(Instant::now());
+            if rounds > 0 && self.can_make_room(wanted) && self.make_room(wanted, patience) {
+                rounds -= 1;
+            } else if !portions.halve() {
+                return Err(Error::NoSpace);
+            }
+            go_on()?;
+        }
+    }
+
+    /// The same, with the room that there is.
+    fn purge_now(&self, asked: &PurgeAsked, portions: &Portions) -> Result<PurgeEnd> {
         let heads = &self.commits.heads;
         let volume = &heads.volume;
         let request = PurgeRest { path: asked.path.clone(), views: asked.snapshots.clone(), all: asked.all };
         let is_left = volume.purge_rest();
         if !asked.dry_run && is_left.is_some_and(|rest| !request.covers(&rest)) {
-            self.carry_out_rest(&mut |_| true)?;
+            self.carry_out_rest(portions, &mut |_| true)?;
         }
         self.refuse_held(&asked.snapshots)?;
         let held = self.one_at_a_time();
@@ -115,8 +151,7 @@ impl Past {
             let wiped = self.wipe(&mut |_| true)?;
             return Ok(PurgeEnd::Purged(plan, wiped));
         }
-        needed.set(volume.purge_bytes(&plan.places.ranges(), plan.leaf_count().min(1)));
-        self.carry_out(&plan, &request, (nothing_moves, held), &mut |_| true)?;
+        self.carry_out(&plan, &request, portions, (nothing_moves, held), &mut |_| true)?;
         let wiped = self.wipe(&mut |_| true)?;
         Ok(PurgeEnd::Purged(plan, wiped))
     }
@@ -126,12 +161,13 @@ impl Past {
         &self,
         plan: &PurgePlan,
         rest: &PurgeRest,
+        portions: &Portions,
         (nothing_moves, held): (NothingMoves<'_>, OneAtATime<'_>),
         go_on: &mut dyn FnMut(u64) -> bool,
     ) -> Result<()> {
         let heads = &self.commits.heads;
         self.refuse_held(&plan.edited.iter().copied().collect::<Vec<_>>())?;
-        self.hold_all(&nothing_moves, plan, rest)?;
+        self.hold_all(&nothing_moves, plan, rest, portions)?;
         // Nobody reads it, shares it or moves it any more: whoever waits need not wait for zeros.
         drop((nothing_moves, held));
         heads.volume.write_over_purged_while(go_on)?;
@@ -148,7 +184,7 @@ impl Past {
         }
         heads.volume.write_over_purged_while(go_on)?;
         self.commits.commit()?;
-        let rest = self.carry_out_rest(go_on);
+        let rest = self.carry_out_rest_in_room(go_on);
         if heads.volume.wiping_goes_on() && go_on(0) {
             let wiped = self.wipe(go_on)?;
             match heads.volume.has_purged_left() {
@@ -159,8 +195,18 @@ impl Past {
         rest
     }
 
+    fn carry_out_rest_in_room(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+        if self.commits.heads.volume.purge_rest().is_none() {
+            return Ok(());
+        }
+        let (portions, until, go_on) = (Portions::new(), Instant::now() + PATIENCE, RefCell::new(go_on));
+        let goes_on = || if go_on.borrow_mut()(0) { Ok(()) } else { Err(Error::NoSpace) };
+        let carry_out = || self.carry_out_rest(&portions, &mut |at| go_on.borrow_mut()(at));
+        self.once_there_is_room(&portions, until, &goes_on, carry_out)
+    }
+
     /// What one commit could not take in is planned anew: what is done already is not found any more.
-    fn carry_out_rest(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
+    fn carry_out_rest(&self, portions: &Portions, go_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
         let heads = &self.commits.heads;
         let Some(rest) = heads.volume.purge_rest() else { return Ok(()) };
         let held = self.one_at_a_time();
@@ -177,7 +223,7 @@ impl Past {
         if plan.is_live() || !(rest.all || plan.others.is_empty()) {
             return Err(Error::Busy);
         }
-        self.carry_out(&plan, &rest, (nothing_moves, held), go_on)
+        self.carry_out(&plan, &rest, portions, (nothing_moves, held), go_on)
     }
 
     /// Whoever keeps a snapshot from going keeps its content: who holds it; who has it mounted by itself, of which another kernel may have pages;
@@ -205,28 +251,46 @@ impl Past {
     }
 
     /// From here on nobody reads it.
-    fn hold_all(&self, nothing_moves: &NothingMoves<'_>, plan: &PurgePlan, rest: &PurgeRest) -> Result<()> {
+    fn hold_all(
+        &self,
+        nothing_moves: &NothingMoves<'_>,
+        plan: &PurgePlan,
+        rest: &PurgeRest,
+        portions: &Portions,
+    ) -> Result<()> {
         let heads = &self.commits.heads;
         let (volume, secs) = (&heads.volume, heads.clock.now().secs);
-        let (places, known) = (plan.places.ranges(), plan.known.clone());
+        let places = plan.places.ranges();
         let edited: Vec<ViewId> = plan.edited.iter().copied().collect();
         let all = plan.leaves_in_order();
-        let (mut begin, mut at_once) = (0, LEAVES_AT_ONCE);
+        // So far it is: places go first, and leaves with the last of them.
+        let (mut place, mut begin, mut at_once) = (0, 0, LEAVES_AT_ONCE);
         loop {
-            let end = all.len().min(begin + at_once);
+            let is_first = place == 0 && begin == 0;
+            let count = portions.places.get().min(places.len() - place);
+            portions.places.set(count.max(1));
+            let to_place = place + count;
+            let has_places = to_place < places.len();
+            let end = if has_places { begin } else { all.len().min(begin + at_once) };
             // Whoever holds one of the snapshots meanwhile keeps what is left of it.
-            let (asked, has_more) = (Some(rest.clone()), end < all.len());
+            let (asked, has_more) = (Some(rest.clone()), has_places || end < all.len());
             let mut order =
                 PurgeOrder { edited: edited.clone(), secs, asked, has_more, ..PurgeOrder::default() };
-            if begin == 0 {
-                (order.places, order.known) = (places.clone(), known.clone());
-            }
+            order.places = places[place..to_place].to_vec();
+            order.known = plan.known_of(&order.places);
+            order.seen = plan.seen.clone();
             for place in &all[begin..end] {
                 order.leaves.extend(volume.leaf_without(place, &plan.inline)?);
             }
+            portions.needed.set(volume.purge_bytes(&order.places, all.len().min(1)));
             match volume.order_purge(nothing_moves, order) {
                 Err(VolumeError::NoSpace) if end > begin + 1 => {
                     at_once = (end - begin) / 2;
+                    continue;
+                }
+                // What is held already is not asked for room again.
+                Err(VolumeError::NoSpace) if !is_first && to_place > place + 1 => {
+                    portions.halve();
                     continue;
                 }
                 done => done?,
@@ -237,13 +301,13 @@ impl Past {
                 return Err(Error::Busy);
             }
             // Whatever becomes of the others. What they have may have been read once more until now.
-            if begin == 0 || !has_more {
+            if is_first || !has_more {
                 self.let_go_of(plan);
             }
             if !has_more {
                 return Ok(());
             }
-            begin = end;
+            (place, begin) = (to_place, end);
             volume.write_over_purged()?;
             self.commits.commit()?;
             self.refuse_held(&edited)?;
@@ -269,6 +333,7 @@ impl Past {
     /// What no tree leads to.
     fn wipe(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<WipedBytes> {
         let volume = &self.commits.heads.volume;
+        volume.free_hidden();
         // What is on its way to become free is free, or was read.
         match self.end_background_work(go_on) {
             Ok(()) | Err(Error::Busy) => {}

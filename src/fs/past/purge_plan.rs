@@ -1,7 +1,7 @@
 //! What a purge of a path would take: the content of the path in the chosen snapshots, and whoever else has some of it.
 //!
-//! Only reads. Other snapshots and heads are asked for the same inodes; other inodes are looked for only where places have
-//! several references.
+//! Only reads. All views that have a tree are asked for the same inodes, those too that nobody can name: what lines are compared with, and what was
+//! deleted and is read. Other inodes are looked for only where places have several references.
 
 use super::snapdir::Past;
 use crate::format::dirent::{Dirent, NameBucket};
@@ -82,6 +82,8 @@ pub struct PurgePlan {
     pub(super) in_snapshots: BTreeSet<(u32, Ino)>,
     pub(super) in_trash: BTreeSet<NodeId>,
     live: BTreeSet<(LineId, Ino)>,
+    /// Views that were looked at.
+    pub(super) seen: BTreeSet<ViewId>,
 }
 
 impl PurgePlan {
@@ -109,6 +111,12 @@ impl PurgePlan {
         of(false).chain(of(true)).map(|(_, leaf)| *leaf).collect()
     }
 
+    /// Some of the places, side by side, with their extra references, part by part.
+    pub(super) fn known_of(&self, places: &[(u64, u64)]) -> Vec<(u64, u64, u32)> {
+        let (Some((from, _)), Some((last, len))) = (places.first(), places.last()) else { return Vec::new() };
+        self.known.iter().filter(|(addr, ..)| (*from..last + len).contains(addr)).copied().collect()
+    }
+
     /// Nodes of trees that are written anew.
     pub fn leaf_count(&self) -> usize {
         self.leaves.len()
@@ -126,6 +134,8 @@ struct Seen {
     snapshot: Option<SnapshotInfo>,
     /// Out of sight, with its line or by itself.
     in_trash: bool,
+    /// Of no line: nobody can name or change it.
+    is_nobodys: bool,
 }
 
 impl Past {
@@ -133,6 +143,7 @@ impl Past {
     pub(super) fn plan_purge(&self, path: &[u8], chosen: &[ViewId]) -> Result<PurgePlan> {
         let (volume, mut plan) = (&self.commits.heads.volume, PurgePlan::default());
         let all = self.everything_seen()?;
+        plan.seen = all.iter().map(|seen| seen.view.id()).collect();
         let chosen: BTreeSet<ViewId> = chosen.iter().copied().collect();
         let mut targets: BTreeSet<(ViewId, Ino)> = BTreeSet::new();
         let mut contents: BTreeMap<Ino, BTreeSet<Vec<u8>>> = BTreeMap::new();
@@ -192,12 +203,16 @@ impl Past {
         {
             has_some = true;
             plan.inline.insert(ino.0, contents.clone());
-            if !seen.is_live()
-                && let Some(leaf) = view.leaf_of(&Key::new(ino.0, Kind::Inline, 0))?
-            {
-                plan.leaves.insert(leaf.number(), leaf);
-                if is_target {
-                    plan.chosen_leaves.insert(leaf.number());
+            if !seen.is_live() {
+                match view.leaf_of(&Key::new(ino.0, Kind::Inline, 0))? {
+                    Some(leaf) => {
+                        plan.leaves.insert(leaf.number(), leaf);
+                        if is_target {
+                            plan.chosen_leaves.insert(leaf.number());
+                        }
+                    }
+                    // The next commit writes it: a point that was made since the last one.
+                    None => drop(plan.seen.remove(&view.id())),
                 }
             }
         }
@@ -213,10 +228,14 @@ impl Past {
                 plan.edited.insert(view.id());
                 plan.in_trash.insert(NodeId::live(seen.slot, ino.0));
             }
+            None if seen.is_nobodys => {
+                plan.edited.insert(view.id());
+                plan.in_snapshots.insert((seen.slot, ino));
+            }
             None => drop(plan.live.insert((seen.line, ino))),
         }
         match path_bytes(view, ino) {
-            Some(path) if !is_target => drop(plan.others.insert(seen.has_too(path))),
+            Some(path) if !is_target && !seen.is_nobodys => drop(plan.others.insert(seen.has_too(path))),
             None if seen.is_live() => {
                 let (line, node) = (seen.line_name.clone(), NodeId::live(seen.slot, ino.0));
                 plan.open.insert(OpenWithoutName { line, node });
@@ -227,8 +246,8 @@ impl Past {
         Ok(())
     }
 
-    /// All snapshots and heads, each once, those in the trash too. What is in the trash and shown elsewhere is told as it is
-    /// shown.
+    /// All snapshots and heads, each once, those in the trash and those of no line too. What is in the trash and shown elsewhere is told as it
+    /// is shown.
     fn everything_seen(&self) -> Result<Vec<Seen>> {
         let (volume, mut all, mut met) = (&self.commits.heads.volume, Vec::new(), BTreeSet::new());
         let (trash, trashed) = (volume.trash(), volume.trashed_snapshots());
@@ -241,7 +260,8 @@ impl Past {
             let line_name = trash.iter().find(is_it).map_or(line.name, |trash| trash.name.clone());
             let seen = |view, snapshot: Option<SnapshotInfo>, in_trash| {
                 let line_name = line_name.clone();
-                Seen { view, line: line.id, slot: line.slot.0, line_name, snapshot, in_trash }
+                let (line, slot) = (line.id, line.slot.0);
+                Seen { view, line, slot, line_name, snapshot, in_trash, is_nobodys: false }
             };
             for info in volume.snapshots(line.id) {
                 if (info.line == line.id || lines_in_trash.contains(&info.line)) && met.insert(info.id) {
@@ -253,6 +273,15 @@ impl Past {
             }
             all.push(seen(Arc::new(volume.live(line.id)?), None, in_trash));
         }
+        all.extend(volume.views_of_no_line()?.into_iter().map(|(view, slot)| Seen {
+            view,
+            line: LineId::NONE,
+            slot: slot.0,
+            line_name: Vec::new(),
+            snapshot: None,
+            in_trash: false,
+            is_nobodys: true,
+        }));
         Ok(all)
     }
 }
@@ -260,7 +289,7 @@ impl Past {
 impl Seen {
     /// Somebody may change it: what it has is not taken.
     fn is_live(&self) -> bool {
-        self.snapshot.is_none() && !self.in_trash
+        self.snapshot.is_none() && !self.in_trash && !self.is_nobodys
     }
 
     fn has_too(&self, path: Vec<u8>) -> HasToo {

@@ -23,6 +23,7 @@ mod merging;
 mod names;
 mod paths;
 mod planning;
+mod purged_traces;
 mod purging;
 mod random;
 mod restore;

@@ -4,14 +4,17 @@ use super::*;
 use crate::device::Sim;
 use crate::format::LineId;
 use crate::format::ViewId;
+use crate::format::purge::PurgeRest;
+use crate::fs::items::Items;
 use crate::fs::{
     FreezeDone, FreezeOrder, HasToo, HoldTerms, NamedPath, OpenForWriting, Provenance, PurgeAsked, PurgeEnd,
     Reason, RestoreOrder, SendOrder, StreamError, Switched, ThawDone,
 };
+use crate::volume::purge::PurgeOrder;
 
-const SECRET: &[u8; 16] = b"s3cr3t-0123-key!";
-const SIZE: u64 = 64 << 20;
-const CLONEDIR: NodeId = NodeId::clonedir(0);
+pub(super) const SECRET: &[u8; 16] = b"s3cr3t-0123-key!";
+pub(super) const SIZE: u64 = 64 << 20;
+pub(super) const CLONEDIR: NodeId = NodeId::clonedir(0);
 
 fn store() -> (Arc<Sim>, T) {
     let sim = Arc::new(Sim::with_fresh_content(SIZE, 1, 0));
@@ -95,7 +98,7 @@ fn is_gone(read: Result<Vec<u8>>) {
 }
 
 /// The kernel forgets what has no name and is not open.
-fn remove(t: &T, dir: NodeId, name: &str) {
+pub(super) fn remove(t: &T, dir: NodeId, name: &str) {
     let node = t.find(dir, name).unwrap();
     t.fs.unlink(&USER, dir, name.as_bytes()).unwrap();
     t.fs.forget(node);
@@ -605,14 +608,14 @@ fn a_point_from_before_a_purge_becomes_no_snapshot() {
     for name in &names {
         assert!(matches!(purge(&t, name, &["s"], false), Ok(PurgeEnd::Purged(..))));
     }
-    let named = t.fs.volume().name_point(&point, LineId::MAIN, b"late", &Reason::MassDeletion.into());
-    assert!(named.is_err() && t.fs.volume().has_purged_left());
-    drop(point);
-    t.fs.tend_tripwire();
-    assert_eq!(t.list(SNAPDIR), ["s"]);
-    (0..3).for_each(|_| t.fs.commit().unwrap());
-    t.fs.go_on_purging(&mut |_| true).unwrap();
+    // Whoever looks at it finds nothing there either.
+    let ino = Items::find_name(&*point, crate::format::Ino::ROOT, names[0].as_bytes()).unwrap().unwrap().ino;
+    assert!(Items::inline(&*point, ino).is_err());
     assert!(!has_secret(&sim) && !t.fs.volume().has_purged_left());
+    t.fs.tend_tripwire();
+    assert_eq!(t.list(SNAPDIR), ["s"], "the trip wire has let go of it");
+    drop(point);
+    (0..3).for_each(|_| t.fs.commit().unwrap());
     t.prove();
 }
 
@@ -958,4 +961,85 @@ fn a_purge_has_room_made() {
     purged(&t, "key", &["s"], false);
     assert!(t.fs.snapshots().len() <= scheduled, "room was made");
     is_gone(read(&t, "s", "key"));
+}
+
+/// Until nobody can write any more; what is left for those who may have more is in holes that no node fits into.
+fn fill_but_for_holes(t: &T) {
+    const BLOCK: u64 = 4096;
+    let file = t.create(ROOT, "filler");
+    let mut end = 0;
+    for len in [1 << 20, 1 << 16, 1 << 12] {
+        while t.fs.write(file.0, file.1, end, &vec![end as u8 | 1; len], false).is_ok() {
+            end += len as u64;
+        }
+        t.fs.commit().unwrap();
+    }
+    for at in (0..end).step_by(2 * BLOCK as usize) {
+        if at % (1 << 20) == 0 {
+            t.fs.commit().unwrap();
+        }
+        let punch = || t.fs.fallocate(&USER, file.0, file.1, at, BLOCK, AllocateMode::PunchHole);
+        if punch().is_err() {
+            t.fs.commit().unwrap();
+            if punch().is_err() {
+                break;
+            }
+        }
+    }
+    t.fs.release(file.0, file.1);
+    (0..4).for_each(|_| t.fs.commit().unwrap());
+    let space = t.fs.volume().space();
+    assert!(space.free > space.total / 20, "{space:?}");
+}
+
+/// A file with many places, in the snapshot `s` alone.
+fn put_places(t: &T, len: u64) {
+    let file = t.create(ROOT, "key");
+    for at in (0..len).step_by(1 << 20) {
+        t.write(file, at, &secret(1 << 20));
+    }
+    t.fs.commit().unwrap();
+    for at in (0..len).step_by(8192) {
+        t.fs.fallocate(&USER, file.0, file.1, at, 4096, AllocateMode::PunchHole).unwrap();
+    }
+    t.fs.release(file.0, file.1);
+    t.snapshot("s");
+    remove(t, ROOT, "key");
+    (0..4).for_each(|_| t.fs.commit().unwrap());
+}
+
+/// Where no node fits into what is free, and nothing may go, fewer places are taken at once.
+#[test]
+fn a_purge_without_room_takes_less_at_once() {
+    let sim = Arc::new(Sim::with_fresh_content(256 << 20, 1, 0));
+    let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+    put_places(&t, 16 << 20);
+    fill_but_for_holes(&t);
+    let before = t.fs.volume().epoch();
+    purged(&t, "key", &["s"], false);
+    assert!(t.fs.volume().epoch().0 - before.0 > 10, "it takes several commits");
+    is_gone(read(&t, "s", "key"));
+    let found = |at: u64| sim.peek(at, 1 << 20).windows(16).step_by(16).any(|found| found == SECRET);
+    assert!(!t.fs.volume().has_purged_left() && !(0..256).any(|n| found(n << 20)));
+}
+
+/// What goes on in the background has room made as well.
+#[test]
+fn what_is_left_of_a_purge_has_room_made() {
+    let t = super::room::scheduled(256 << 20, "every=1h keep=all", 40);
+    put_places(&t, 16 << 20);
+    // All of it is left.
+    let asked = Some(PurgeRest { path: b"key".to_vec(), views: views(&t, &["s"]), all: false });
+    let order = PurgeOrder { asked, has_more: true, ..PurgeOrder::default() };
+    t.fs.volume().order_purge(&t.fs.volume().hold_content(), order).unwrap();
+    t.fs.commit().unwrap();
+    fill_but_for_holes(&t);
+    let before = t.fs.snapshots().len();
+    // Whoever unmounts need not wait for it.
+    assert_eq!(t.fs.go_on_purging(&mut |_| false), Ok(()));
+    assert!(t.fs.volume().purge_rest().is_some() && t.fs.snapshots().len() == before);
+    t.fs.go_on_purging(&mut |_| true).unwrap();
+    assert!(!t.fs.volume().has_purged_left() && t.fs.snapshots().len() < before);
+    is_gone(read(&t, "s", "key"));
+    t.prove();
 }

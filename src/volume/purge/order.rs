@@ -17,6 +17,8 @@ pub struct PurgeOrder {
     pub leaves: Vec<NewLeaf>,
     /// Snapshots that lose content.
     pub edited: Vec<ViewId>,
+    /// Views that it was looked for in.
+    pub seen: BTreeSet<ViewId>,
     /// When, in seconds.
     pub secs: i64,
     /// What was asked for.
@@ -53,7 +55,7 @@ pub enum Ordered {
 pub(in crate::volume) struct OutOfReach {
     /// Freed by commits up to this epoch, and in quarantine.
     pub until: Epoch,
-    /// Deleted, and read.
+    /// Of no line, and not looked at.
     pub views: BTreeSet<ViewId>,
     /// A side of the mirror.
     pub side: bool,
@@ -87,9 +89,11 @@ pub(in crate::volume) struct WaitingPurge {
     pub wiping: Option<bool>,
     /// Nothing is left that was to be planned anew.
     pub rest_is_over: bool,
+    /// What only hidden views hold is to be freed, however little it is.
+    pub sweep: bool,
     /// What was out of reach when that was done last.
     pub out_of_reach: Option<OutOfReach>,
-    /// Views that were deleted and read when something was ordered: nobody looked at them.
+    /// Views of no line that nobody had looked at when something was ordered: points that were made while it was planned.
     pub unseen: BTreeSet<ViewId>,
     /// How many fillings of a side of a mirror have begun.
     pub fillings: u64,
@@ -118,6 +122,7 @@ impl Purging {
             || !waiting.in_place.is_empty()
             || waiting.wiping.is_some()
             || waiting.rest_is_over
+            || waiting.sweep
     }
 
     /// Places and leaves of the order that waits.

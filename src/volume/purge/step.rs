@@ -25,6 +25,8 @@ pub(in crate::volume) struct PurgeTurn {
     pub in_place: Vec<(u64, Epoch)>,
     pub wiping: Option<bool>,
     pub rest_is_over: bool,
+    /// What only hidden views hold is freed, however little it is.
+    pub sweep: bool,
     pub(super) held: Vec<(u64, u64)>,
     pub(super) wiped: Wiped,
     /// Places that nobody refers to any more.
@@ -44,6 +46,7 @@ impl PurgeTurn {
             in_place: std::mem::take(&mut waiting.in_place),
             wiping: waiting.wiping.take(),
             rest_is_over: std::mem::take(&mut waiting.rest_is_over),
+            sweep: std::mem::take(&mut waiting.sweep),
             ..PurgeTurn::default()
         }
     }
@@ -51,7 +54,7 @@ impl PurgeTurn {
     /// True if a commit has something to do for it.
     pub fn has_work(&self) -> bool {
         let given_back = !self.settled.is_empty() || !self.in_place.is_empty();
-        self.order.is_some() || given_back || self.wiping.is_some() || self.rest_is_over
+        self.order.is_some() || given_back || self.wiping.is_some() || self.rest_is_over || self.sweep
     }
 
     /// Takes in what was ordered, and gives back what was written over: returns places that are free.
