@@ -12,6 +12,7 @@ mod calls;
 mod copying;
 mod crew;
 mod label;
+mod lateness;
 mod meeting;
 mod membership;
 #[expect(clippy::module_inception, reason = "the module is named after the type that everybody has from it")]

@@ -560,3 +560,56 @@ fn a_side_whose_host_hangs_stops_nothing_and_comes_back_when_it_answers() {
     p.umount();
     p.check();
 }
+
+/// Both sides on one disk that stalls, and a daemon that is stopped: for several times the limit, while work goes on.
+#[test]
+fn what_stands_still_with_both_sides_costs_neither() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    let host = Host::new(&p);
+    for side in ["host/one.img", "host/two.img"] {
+        File::create(p.at(side)).and_then(|f| f.set_len(4 << 30)).expect("an image");
+    }
+    assert_eq!(p.run(&["init", "host/one.img"]).code, 0);
+    assert_eq!(mount_of(&p, "host/one.img", &[]).code, 0);
+    let attach = ["mirror", "attach", "mnt", "host/two.img", "--timeout", "1", "--wait"];
+    assert_eq!(p.run(&attach).code, 0);
+    fs::write(p.path("old"), pattern(8 << 20, 1)).expect("write");
+    let pid = p.pid().to_string();
+    let signal = |signal: &str| {
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+    };
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|s| {
+        let works = |name: &'static str| {
+            let (p, ended) = (&p, &ended);
+            s.spawn(move || {
+                let mut n = 0;
+                while !ended.load(std::sync::atomic::Ordering::SeqCst) {
+                    write_durably(&p.path(name), &pattern(100_000, n));
+                    n += 1;
+                }
+            });
+        };
+        works("a");
+        works("b");
+        for n in 0..6 {
+            std::thread::sleep(Duration::from_millis(300));
+            if n % 2 == 0 {
+                host.hangs()
+            } else {
+                signal("-STOP")
+            }
+            std::thread::sleep(Duration::from_millis(3500));
+            if n % 2 == 0 { host.answers() } else { signal("-CONT") }
+        }
+        ended.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+    assert_eq!(status(&p)["in_sync"], true, "{}", p.log());
+    assert!(!p.log().contains("is lost"), "{}", p.log());
+    let verified = p.json(&["mirror", "verify", "mnt", "--json"]);
+    assert_eq!(verified["differing"], serde_json::json!([]));
+    p.umount();
+}

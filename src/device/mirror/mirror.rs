@@ -2,14 +2,15 @@
 
 use super::crew::CallCrew;
 use super::label::write_label;
-use super::side::{MirrorSide, SideReply, Unanswered, outcome};
+use super::side::{MirrorSide, SideReply};
+use crate::device::waited::Waited;
 use crate::device::{Device, DeviceError};
 use crate::format::mirror::{Label, Standing};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// How often it is looked whether calls have returned that nobody waits for.
@@ -388,29 +389,6 @@ impl Mirror {
         left
     }
 
-    /// Waits for replies up to the limit, and then for as long as nobody who serves has succeeded: when all are late it is
-    /// no side's fault, and what only a side has that is being filled nobody has.
-    fn gather(&self, members: &Members, replies: Vec<ChangeReply>) -> Vec<(usize, Result<(), DeviceError>)> {
-        let limit = self.limit();
-        let mut deadline = Instant::now() + limit;
-        let mut answers: Vec<_> = replies.iter().map(|(_, reply)| reply.wait(deadline)).collect();
-        loop {
-            let late = |a: &Result<_, _>| matches!(a, Err(Unanswered::Late));
-            let mut outcomes = replies.iter().map(|(n, _)| *n).zip(&answers);
-            let succeeded = outcomes.any(|(n, a)| matches!(a, Ok(Ok(()))) && is_serving(members, n));
-            if succeeded || !answers.iter().any(late) {
-                break;
-            }
-            deadline += limit;
-            for ((_, reply), answer) in replies.iter().zip(&mut answers) {
-                if late(answer) {
-                    *answer = reply.wait(deadline);
-                }
-            }
-        }
-        replies.iter().zip(answers).map(|((n, _), answer)| (*n, outcome(answer, limit))).collect()
-    }
-
     /// Makes no call on a side any more, unless it is the last that serves. True if it is lost, or was parted.
     pub(super) fn lose(&self, side: &Arc<MirrorSide>, why: &str) -> bool {
         // The caller may be reading them, and somebody may be waiting to write them.
@@ -528,48 +506,15 @@ impl Mirror {
         place: Option<&str>,
         limit: Duration,
     ) -> bool {
-        let until = Instant::now() + limit;
+        let mut waited = Waited::new(limit);
         while self.pending(device, place) > 0 {
-            if Instant::now() >= until {
+            if waited.is_over() {
                 return false;
             }
             std::thread::sleep(LOOK_AGAIN);
         }
         self.forget_returned();
         true
-    }
-
-    /// Makes a call on one side, which may be any, within the limit.
-    pub(super) fn on<T: Send + 'static>(
-        &self,
-        n: usize,
-        call: impl FnOnce(&dyn Device) -> Result<T, DeviceError> + Send + 'static,
-    ) -> Result<T, DeviceError> {
-        self.on_member(&self.members.read().clone(), n, call)
-    }
-
-    /// The same. A side that is late is lost, unless it is the last that serves: that is waited for.
-    pub(super) fn on_member<T: Send + 'static>(
-        &self,
-        members: &Members,
-        n: usize,
-        call: impl FnOnce(&dyn Device) -> Result<T, DeviceError> + Send + 'static,
-    ) -> Result<T, DeviceError> {
-        let member = members.get(n).and_then(Option::as_ref).ok_or_else(gone)?;
-        let reply = member.side.call(call);
-        self.crew.hurry(|| reply.is_answered());
-        let limit = self.limit();
-        let mut deadline = Instant::now() + limit;
-        loop {
-            match reply.wait(deadline) {
-                Err(Unanswered::Late)
-                    if !self.lose(&member.side, &format!("a call did not return within {limit:?}")) =>
-                {
-                    deadline += limit;
-                }
-                answer => return outcome(answer, limit),
-            }
-        }
     }
 }
 
