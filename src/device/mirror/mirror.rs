@@ -153,7 +153,7 @@ pub struct Mirror {
     /// Where the store ended before it was to fit on another side, for labels; 0 if it was not.
     pub(super) wide: AtomicU64,
     pub(super) members: RwLock<Members>,
-    /// Labels in force, by side.
+    /// Labels by side, as they were last to be written, with the number of the last that was acknowledged: see [`unproved`].
     pub(super) labels: Mutex<[Option<Label>; 2]>,
     /// Held while a side is lost, so that never both are.
     verdict: Mutex<()>,
@@ -217,19 +217,25 @@ impl Mirror {
         let mirror = Mirror::together(sides, seed);
         mirror.reached.store(reached, SeqCst);
         let members = mirror.members.read();
-        let labels = {
-            let mut labels = mirror.labels.lock();
-            let generation = mirror.fresh();
-            for label in labels.iter_mut().flatten() {
-                *label = label.followed(Standing::Together, generation, reached);
-            }
-            labels.clone()
-        };
+        let mut written = mirror.labels.lock();
+        let before = written.clone();
+        let generation = mirror.fresh();
+        let labels = before
+            .clone()
+            .map(|label| label.map(|label| label.followed(Standing::Together, generation, reached)));
         let replies = mirror.call_each(&members, &[0, 1], Hands::Two, |n| {
             let label = labels[n].clone();
             move |device: &dyn Device| label.map_or(Ok(()), |label| write_label(device, &label))
         });
         mirror.judge(&members, replies)?;
+        for (n, (before, label)) in before.into_iter().zip(labels).enumerate() {
+            let is_proved = members[n].as_ref().is_some_and(|m| m.side.is_there());
+            written[n] = match (before, label) {
+                (Some(before), Some(label)) if !is_proved => Some(unproved(&before, label)),
+                (_, label) => label,
+            };
+        }
+        drop(written);
         mirror.announce(&members)?;
         drop(members);
         Ok(mirror)
@@ -438,7 +444,7 @@ impl Mirror {
                     log::info!("mirror: a side that was left out cannot be told so: {e}");
                 }
             });
-            labels[1 - n] = Some(stale);
+            labels[1 - n] = Some(unproved(old, stale));
         }
         Ok(())
     }
@@ -516,6 +522,12 @@ impl Mirror {
         self.forget_returned();
         true
     }
+}
+
+/// A label that was to follow another and of which it is not known whether it is there: the next has its number, and is
+/// written to the same places. The one before is in the others, and in force for sure.
+pub(super) fn unproved(before: &Label, label: Label) -> Label {
+    Label { number: before.number, ..label }
 }
 
 /// Sides that serve and are there.

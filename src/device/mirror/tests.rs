@@ -3,7 +3,7 @@
 use super::*;
 use crate::device::hanging::Hanging;
 use crate::device::{Device, DeviceError, Mirror, Op, Persistence, Sim};
-use crate::format::mirror::{Label, Standing};
+use crate::format::mirror::{LABEL_ADDRS, LABEL_BYTES, Label, Standing};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -689,4 +689,91 @@ fn a_question_that_takes_long_and_goes_on_costs_no_side() {
     assert_eq!(mirror.stored_there(), [(AT, 4096)]);
     let timed = Timed::new(b, "a disk".into(), LIMIT, Arc::new(()));
     assert!(timed.all_stored().is_ok() && !timed.is_lost());
+}
+
+/// Labels in the places of a disk that can be read, by place.
+fn labels_of(sim: &Sim) -> [Option<Label>; 4] {
+    LABEL_ADDRS.map(|at| Label::decode(&sim.peek(at, LABEL_BYTES as u64)).ok().flatten())
+}
+
+/// A label that is known to be in force is written over by none, whichever write or flush of the next one fails.
+fn is_there_still(sim: &Sim, label: &Label, what: &str) {
+    let places = labels_of(sim);
+    let kept = LABEL_ADDRS.iter().zip(&places).filter(|(at, _)| label.addrs().contains(at));
+    assert!(kept.into_iter().all(|(_, found)| found.as_ref() == Some(label)), "{what}: {places:?}");
+}
+
+#[test]
+fn a_label_that_failed_is_followed_by_one_in_its_place() {
+    for (op, side) in [(Op::Write, 0), (Op::Write, 1), (Op::Flush, 0), (Op::Flush, 1)] {
+        // Both labels of an opening.
+        for n in 1.. {
+            let sims = [1, 2].map(|n| Arc::new(disk(n)));
+            sims[side].fail(op, n, Persistence::Once);
+            let [a, b] = sims.clone();
+            let mirror = Mirror::opened([(a, label(1)), (b, label(2))], 5, 7).unwrap();
+            let what = format!("opening, {op:?} {n} of side {side}");
+            if mirror.sides() == [0, 1] {
+                assert_eq!(n, if op == Op::Write { 3 } else { 2 }, "{what}: it has not failed");
+                break;
+            }
+            mirror.flush().unwrap();
+            wait_for_calls(&mirror, side);
+            is_there_still(&sims[side], &label(side as u64 + 1), &what);
+            let [ours, theirs] = [1 - side, side].map(|n| read_label(&*sims[n]).unwrap().unwrap());
+            assert_eq!(meet(&ours, &theirs), Both::FirstAhead, "{what}");
+            assert_eq!((theirs.standing, theirs.number), (Standing::Stale, 2), "{what}");
+        }
+        // The labels of a side that is complete, and what a flush says after that.
+        for n in 1.. {
+            let sims = [1, 2].map(|n| Arc::new(Sim::new(SIZE, n)));
+            let mirror = Mirror::solo(sims[0].clone(), 3);
+            mirror.join(new_side(sims[1].clone()), &[]).unwrap();
+            mirror.copy(AT, 1 << 20).unwrap();
+            let before = sims.clone().map(|sim| read_label(&*sim).unwrap().unwrap());
+            sims[side].fail(op, n, Persistence::Once);
+            let done = mirror.complete();
+            let what = format!("complete, {op:?} {n} of side {side}");
+            if done.is_ok() {
+                let calls = if op == Op::Write { 3 } else { 2 + side as u64 };
+                assert_eq!(n, calls, "{what}: it has not failed");
+                break;
+            }
+            mirror.give_up("it was a test");
+            is_there_still(&sims[0], &before[0], &what);
+            is_there_still(&sims[1], &before[1], &what);
+            mirror.flush().unwrap();
+            wait_for_calls(&mirror, 1);
+            // That of the first was acknowledged if the second has failed.
+            is_there_still(&sims[side], &before[side], &what);
+            let [ours, theirs] = sims.clone().map(|sim| read_label(&*sim).unwrap().unwrap());
+            assert_eq!((ours.standing, meet(&ours, &theirs)), (Standing::Alone, Both::FirstAhead), "{what}");
+            // And it comes back, at whatever number it is.
+            mirror.join(new_side(sims[1].clone()), &[]).unwrap();
+            mirror.copy(AT, 1 << 20).unwrap();
+            mirror.complete().unwrap();
+            let [ours, theirs] = sims.map(|sim| read_label(&*sim).unwrap().unwrap());
+            assert_eq!(meet(&ours, &theirs), Both::Together, "{what}");
+        }
+        // What goes on alone says so, at last.
+        for n in 1.. {
+            let (sims, mirror) = pair();
+            let survivor = 1 - side;
+            let other = if op == Op::Write { Op::Flush } else { Op::Write };
+            sims[side].fail(Op::Write, 1, Persistence::Once);
+            mirror.write_at(AT, &[3; 4096]).unwrap();
+            wait_for_calls(&mirror, side);
+            sims[survivor].fail(other, n, Persistence::Once);
+            let what = format!("alone, {other:?} {n} of side {survivor}");
+            if mirror.flush().is_ok() {
+                assert_eq!(n, 3, "{what}: it has not failed");
+                break;
+            }
+            let before = label(survivor as u64 + 1);
+            is_there_still(&sims[survivor], &before, &what);
+            mirror.flush().unwrap();
+            is_there_still(&sims[survivor], &before, &what);
+            assert_eq!(standing(&*sims[survivor]), Standing::Alone, "{what}");
+        }
+    }
 }
