@@ -40,6 +40,16 @@ pub fn patiently<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce(&Alive) -> T + Send + 'static,
 ) -> Option<T> {
+    patiently_told(limit, (limit, || {}), work)
+}
+
+/// The same. Once nothing was heard of it for some time `told` is called.
+pub fn patiently_told<T: Send + 'static>(
+    limit: Duration,
+    (after, told): (Duration, impl FnOnce()),
+    work: impl FnOnce(&Alive) -> T + Send + 'static,
+) -> Option<T> {
+    let mut told = Some(told);
     let alive = Arc::new(Alive::default());
     let mut waited = Waited::new(limit);
     // Without room for an answer that nobody takes.
@@ -62,7 +72,13 @@ pub fn patiently<T: Send + 'static>(
         if before != steps {
             waited.again();
         }
-        if waited.is_over() {
+        let is_over = waited.is_over();
+        if waited.waited() >= after
+            && let Some(told) = told.take()
+        {
+            told();
+        }
+        if is_over {
             alive.given_up.store(true, SeqCst);
             return None;
         }
@@ -115,6 +131,17 @@ mod tests {
         assert!(late.is_none());
         go_on.send(()).unwrap();
         assert_eq!(dropped.recv().unwrap(), "patience");
+    }
+
+    #[test]
+    fn who_waits_is_told_once_and_not_of_what_is_soon_done() {
+        let asked = |lasts: Duration| {
+            let mut told = 0;
+            let done = patiently_told(LIMIT * 100, (LIMIT, || told += 1), move |_| std::thread::sleep(lasts));
+            assert!(done.is_some());
+            told
+        };
+        assert_eq!((asked(Duration::ZERO), asked(LIMIT * 20)), (0, 1));
     }
 
     #[test]

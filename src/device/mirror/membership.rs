@@ -50,17 +50,24 @@ impl Mirror {
     /// # Errors
     /// If there are two sides, or calls of the one that was there, or of this one, have not returned.
     pub fn join(&self, new: NewSide, rings: &[(u64, u64)]) -> Result<(), MirrorError> {
-        self.join_held(new, rings, Arc::new(()))
+        self.join_held(new, rings, Arc::new(()), &|| Ok(()))
     }
 
     /// The same of a side that others are kept from as long as somebody has `held`: if it does not come to be a side, that is
-    /// until all calls have returned.
+    /// until all calls have returned. When the one that serves has a label, and nothing was written to the other, `labelled`
+    /// is called.
     ///
     /// # Errors
-    /// Those of [`Mirror::join`].
-    pub fn join_held(&self, new: NewSide, rings: &[(u64, u64)], held: Holding) -> Result<(), MirrorError> {
+    /// Those of [`Mirror::join`], and of `labelled`.
+    pub fn join_held(
+        &self,
+        new: NewSide,
+        rings: &[(u64, u64)],
+        held: Holding,
+        labelled: &dyn Fn() -> Result<(), MirrorError>,
+    ) -> Result<(), MirrorError> {
         let side = Arc::new(MirrorSide::unasked(new.device.clone(), &self.crew));
-        let joined = self.take_in(&side, new, rings, &held);
+        let joined = self.take_in(&side, new, rings, (&held, labelled));
         if joined.is_err() {
             self.remember(side);
         }
@@ -72,7 +79,7 @@ impl Mirror {
         side: &Arc<MirrorSide>,
         new: NewSide,
         rings: &[(u64, u64)],
-        held: &Holding,
+        (held, labelled): (&Holding, &dyn Fn() -> Result<(), MirrorError>),
     ) -> Result<(), MirrorError> {
         let (n, survivor) = {
             let members = self.members.read();
@@ -167,6 +174,7 @@ impl Mirror {
         write_label(&*survivor.device, &ours)?;
         labels[n] = Some(ours);
         drop(labels);
+        labelled()?;
         // It may hang: nothing is held over its calls.
         let label = theirs.clone();
         within(side, limit, held, move |device| write_label(device, &label))?;

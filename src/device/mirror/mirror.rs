@@ -76,7 +76,7 @@ pub struct Parted {
 }
 
 impl Parted {
-    /// Makes a call on it, by its threads and within the limit of the mirror.
+    /// Makes a call on it, by the threads of the mirror and within its limit.
     ///
     /// # Errors
     /// The device's, or that it is late.

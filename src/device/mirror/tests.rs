@@ -3,6 +3,7 @@
 use super::*;
 use crate::device::hanging::Hanging;
 use crate::device::{Device, DeviceError, Mirror, Op, Persistence, Sim};
+use crate::fixtures::together_label;
 use crate::format::mirror::{LABEL_ADDRS, LABEL_BYTES, Label, Standing};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,22 +17,7 @@ const LIMIT_MS: u32 = 400;
 const LIMIT: Duration = Duration::from_millis(LIMIT_MS as u64);
 
 fn label(side: u64) -> Label {
-    Label {
-        pair: [5; 16],
-        number: 1,
-        side,
-        partner: 3 - side,
-        standing: Standing::Together,
-        current: 99,
-        parted_from: 0,
-        parted_at: 0,
-        earlier: Vec::new(),
-        limit_ms: LIMIT_MS,
-        opened: false,
-        home: None,
-        wide: 0,
-        path: Vec::new(),
-    }
+    Label { limit_ms: LIMIT_MS, ..together_label(side) }
 }
 
 fn disk(side: u64) -> Sim {
