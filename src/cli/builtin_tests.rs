@@ -1,11 +1,21 @@
 //! Making stores: a store in use, and a making that was cut off.
 
 use super::builtin::{Builtin, open_volume};
-use super::engine::{Backend, InitOptions, OpenFor, Partner};
+use super::engine::{Backend, InitOptions, OpenFor, Partner, StoreOptions};
 use super::making::{NewStore, Old, make};
-use crate::device::MAKING;
+use super::mirror_order::MirrorOrder;
+use crate::check::Depth;
+use crate::clock::Clock;
+use crate::device::{Access, DirDevice, MAKING};
 use crate::format::Copies;
+use crate::format::mirror::{LABEL_ADDRS, LABEL_BYTES};
+use crate::fs::{Fs, FsOptions};
+use crate::limits::STORE_BYTES_DEFAULT;
+use crate::repair::Mode;
+use crate::volume::{OpenOptions, Volume};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 fn place(name: &str) -> PathBuf {
     let dir = std::env::temp_dir().join(format!("snapfs-builtin-{}-{name}", std::process::id()));
@@ -50,4 +60,47 @@ fn a_making_that_was_cut_off_is_done_again() {
     let again = open_volume(&dir, OpenFor::Mount, &Partner::AsNoted, 1 << 20).expect("it is made again");
     assert!(again.volume.uuid() != uuid && !dir.join(MAKING).exists());
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+/// What says that it is a side, and not how it stands to the other, may be the older one.
+#[test]
+fn a_side_of_which_no_label_can_be_read_is_served_only_when_somebody_says_so() {
+    for garbage in [0u8, 7] {
+        let dir = place(&format!("label{garbage}"));
+        let access = |access, partner| StoreOptions { access, partner, ..StoreOptions::default() };
+        let open = |how, partner| Builtin.open(&dir, &access(how, partner));
+        drop(open_volume(&dir, OpenFor::Mount, &Partner::AsNoted, 1 << 20).unwrap());
+        let device = DirDevice::open(&dir, STORE_BYTES_DEFAULT, Access::ReadWrite).unwrap();
+        let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 };
+        let volume = Volume::open(Arc::new(device), options).unwrap();
+        let fs = Fs::open(volume, FsOptions::default(), Clock::manual(1_000_000)).unwrap();
+        fs.volume().set_mirrored(true).unwrap();
+        fs.close().unwrap();
+        drop(fs);
+        // Each place of a label is in one of two files of the same size.
+        for at in LABEL_ADDRS {
+            let (name, at) = if at < 512 << 10 { ("super.a", at) } else { ("super.b", at - (512 << 10)) };
+            let file = std::fs::File::options().write(true).open(dir.join(name)).unwrap();
+            file.write_all_at(&[garbage; LABEL_BYTES], at).unwrap();
+        }
+        for how in [OpenFor::Mount, OpenFor::Work, OpenFor::MountReadOnly] {
+            let refused = open(how, Partner::AsNoted).err().expect("it may be the older one").message;
+            let told = refused.contains("label cannot be read") && refused.contains("-o mirror=alone");
+            assert!(told, "{how:?}: {refused}");
+        }
+        // Whoever only looks, mends or rescues is told, and not refused.
+        open(OpenFor::Look, Partner::AsNoted).unwrap().close().unwrap();
+        open(OpenFor::MountReadOnly, Partner::Nobody).unwrap().close().unwrap();
+        assert_eq!(Builtin.check(&dir, Depth::Data, &mut |_| {}).unwrap().findings, Vec::<String>::new());
+        for mode in [Mode::DryRun, Mode::Write] {
+            assert_eq!(Builtin.repair(&dir, mode, Depth::Data).unwrap().left, Vec::<String>::new());
+        }
+        assert!(open(OpenFor::Mount, Partner::AsNoted).is_err(), "it is no less a side for that");
+        let store = open(OpenFor::Mount, Partner::Nobody).unwrap();
+        assert_eq!(store.mirror(&MirrorOrder::Status, &mut |_| true).unwrap()["mirrored"], false);
+        store.close().unwrap();
+        drop(store);
+        open(OpenFor::Mount, Partner::AsNoted).unwrap().close().unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }

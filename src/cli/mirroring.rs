@@ -16,7 +16,7 @@ use super::sides::{
     OpenedSides, hold_new_side, hold_side, label_in_force, limit_of, real_path, told_mirror, went_on,
 };
 use crate::ctl::{Code, Failure, StoreId};
-use crate::device::mirror::{NewSide, Timed, parted_at};
+use crate::device::mirror::{MirrorError, NewSide, Timed, parted_at};
 use crate::device::patience::patiently;
 use crate::device::{Device, Mirror, mark};
 use crate::format::Epoch;
@@ -70,6 +70,10 @@ impl StoreSides {
             told: Arc::default(),
             turn: Mutex::default(),
         });
+        if fs.volume().is_mirrored() && sides.mirror.label().is_none() {
+            // It lost its label, and somebody has said that it goes on all the same: a store by itself, from the next commit on.
+            fs.volume().set_mirrored(false).unwrap_or_else(|e| log::warn!("{}", sides.failed(&e)));
+        }
         if is_behind && let Err(f) = sides.fill_behind() {
             log::error!("mirror: the side that is behind is not filled: {f}");
         }
@@ -254,8 +258,9 @@ impl StoreSides {
         self.commit()?;
         let (was, label) = (self.fs.volume().address_space(), self.mirror.label().is_some());
         let first = self.note_wide(was);
+        // The superblocks that it gets must not say that it is larger than it is.
         let joined = self.shrink_to(&side).and_then(|()| {
-            self.set_mirrored(true)?;
+            self.commit()?;
             self.join(&side, &side.timed(limit), &FillFrom::Nothing, limit)
         });
         if let Err(f) = joined {
@@ -298,8 +303,7 @@ impl StoreSides {
     /// Has the store end where it did, and be mirrored or not as it was, when a side has not come to be one. What cannot be made
     /// durable now is with the next commit.
     fn undo(&self, size: u64, mirrored: bool) {
-        let flag =
-            if mirrored { Ok(()) } else { self.fs.volume().set_mirrored(false).map_err(|e| self.failed(&e)) };
+        let flag = self.fs.volume().set_mirrored(mirrored).map_err(|e| self.failed(&e));
         let size = size.min(self.mirror.size());
         let undone = flag.and_then(|()| self.fs.volume().widen(size, || self.commit()));
         if let Err(f) = undone.and_then(|()| self.commit()) {
@@ -325,7 +329,12 @@ impl StoreSides {
             let noted = self.fs.volume().note_rest(from, &ours, calls);
             noted.map_err(|e| told_volume(&side.path, &e))?;
         }
-        let joined = self.mirror.join_held(new, &RINGS, side.holding());
+        // A store that says that it is a side has a label, whenever the power goes.
+        let labelled = || match self.fs.volume().is_mirrored() {
+            true => Ok(()),
+            false => self.set_mirrored(true).map_err(|f| MirrorError::Refused(f.message)),
+        };
+        let joined = self.mirror.join_held(new, &RINGS, side.holding(), &labelled);
         joined.map_err(|e| told_mirror(&side.path, e))?;
         if let Err(e) = mark::open(calls) {
             log::warn!("cannot mark the other side as open: {e}");
@@ -619,8 +628,9 @@ impl StoreSides {
         }
         // While the label knows where the store ended.
         self.give_back()?;
-        self.mirror.relabel(|_| None).map_err(|e| told_mirror(&self.store, e))?;
+        // One that says that it is a side has a label.
         self.set_mirrored(false)?;
+        self.mirror.relabel(|_| None).map_err(|e| told_mirror(&self.store, e))?;
         self.let_go().into_iter().for_each(|side| self.late.let_go(side));
         *self.told.failed.lock() = None;
         Ok(())

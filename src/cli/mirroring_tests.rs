@@ -14,7 +14,7 @@ use crate::device::lock::LockMode;
 use crate::device::mirror::{NewSide, read_label, write_label};
 use crate::device::patience::patiently;
 use crate::device::{CrashPolicy, Device, Mirror, Op, Persistence, Sim};
-use crate::fixtures::{ADMIN, Hooked, Hooks, RW, bytes, overwrite, put, read_whole};
+use crate::fixtures::{ADMIN, Hooked, Hooks, RW, bytes, overwrite, put, read_whole, together_label};
 use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES};
 use crate::format::{Key, LineId};
@@ -104,21 +104,9 @@ fn two_disks() -> [Sim; 2] {
 
 /// Labels of two sides that are in sync, which are written.
 fn labelled(places: &Places, sims: [&Sim; 2], limit_ms: u32) -> [Label; 2] {
-    let labels = [(1, 2, 1), (2, 1, 0)].map(|(side, partner, other)| Label {
-        pair: [5; 16],
-        number: 1,
-        side,
-        partner,
-        standing: Standing::Together,
-        current: 99,
-        parted_from: 0,
-        parted_at: 0,
-        earlier: Vec::new(),
-        limit_ms,
-        opened: false,
-        home: None,
-        wide: 0,
-        path: places.at(other).into_os_string().into_encoded_bytes(),
+    let labels = [(1, 1), (2, 0)].map(|(side, other)| {
+        let path = places.at(other).into_os_string().into_encoded_bytes();
+        Label { limit_ms, path, ..together_label(side) }
     });
     for (sim, label) in sims.into_iter().zip(&labels) {
         write_label(sim, label).unwrap();

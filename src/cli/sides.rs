@@ -3,6 +3,7 @@
 //! Each side is held as a store is: nobody else writes to it while this program does, whatever part it has in the mirror.
 //! Whoever opens a store waits for the side that was named as for any store, unless another one was named as well. Every call
 //! on the other one has a time limit, in which each call of its host has to return: what hangs is taken for what is not there.
+//! That is no less than [`LIMIT`], whatever the limit of the mirror, because a disk may have to spin up.
 
 use super::held_side::{HeldSide, LIMIT, late};
 use super::hold::{lock_telling, probe};
@@ -13,8 +14,8 @@ use crate::device::lock::LockMode;
 use crate::device::mirror::{
     self, Both, MirrorError, Present, Timed, is_copied, meet, open_sides, read_label, write_label,
 };
-use crate::device::patience::{Alive, patiently};
-use crate::device::{self, Device, DirDevice, FileDevice, Mirror, StoreKind, mark};
+use crate::device::patience::{Alive, patiently, patiently_told};
+use crate::device::{self, Device, DeviceError, DirDevice, FileDevice, Mirror, StoreKind, mark};
 use crate::format::mirror::{Label, Standing};
 use crate::format::superblock::{INCOMPAT_MIRRORED, Superblock};
 use crate::limits::STORE_BYTES_DEFAULT;
@@ -27,6 +28,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// After so long whoever waits for a side is told so.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// Where the other side is looked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -101,6 +105,21 @@ pub(super) fn limit_of(label: &Label) -> Duration {
     Duration::from_millis(u64::from(label.limit_ms))
 }
 
+/// The same when a store is opened: whoever is taken for absent then is left behind, and a disk may have to spin up first.
+fn opening_limit(label: &Label) -> Duration {
+    limit_of(label).max(LIMIT)
+}
+
+/// Asks the host of a side, and tells whoever waits for that why.
+fn asked_of<T: Send + 'static>(
+    path: &Path,
+    limit: Duration,
+    work: impl FnOnce(&Alive) -> T + Send + 'static,
+) -> Option<T> {
+    let told = || log::warn!("{}: it does not answer, and is waited for up to {limit:?}", names::shown(path));
+    patiently_told(limit, (TOLD_AFTER, told), work)
+}
+
 fn refused(store: &Path, code: Code, what: &str) -> Failure {
     Failure::new(code, format!("{}: {what}", names::shown(store)))
 }
@@ -120,36 +139,58 @@ fn seed() -> Result<u64, Failure> {
 
 /// The label of a device, if it counts, and the epoch of its newest superblock.
 pub(super) fn label_in_force(store: &Path, device: &dyn Device) -> Result<(Option<Label>, u64), Failure> {
-    let state = newest_superblock(device).ok();
-    let label = label_of(store, device, state.as_ref())?;
-    Ok((label, state.map_or(0, |state| state.epoch.0)))
+    let Seen { label, state, failed } = Seen::of(device);
+    match failed {
+        Some(e) if is_side(state.as_ref()) => Err(io(store, e)),
+        // What has no label that can be read may be a store all the same, or none: who opens it tells.
+        _ => Ok((label, state.map_or(0, |state| state.epoch.0))),
+    }
 }
 
-/// The label of a device with this superblock, if it counts.
-fn label_of(store: &Path, device: &dyn Device, state: Option<&Superblock>) -> Result<Option<Label>, Failure> {
-    let is_side = state.is_some_and(|state| state.incompat & INCOMPAT_MIRRORED != 0);
-    let label = match read_label(device) {
-        Ok(label) => label,
-        Err(e) if is_side => return Err(io(store, e)),
-        // What has no label that can be read may be a store all the same, or none: who opens it tells.
-        Err(_) => None,
-    };
-    let counts = |label: &Label| is_side || matches!(label.standing, Standing::Incomplete | Standing::Split);
-    Ok(label.filter(counts))
+fn is_side(state: Option<&Superblock>) -> bool {
+    state.is_some_and(|state| state.incompat & INCOMPAT_MIRRORED != 0)
 }
 
 /// A device, of which is asked by way of `asked` what it is.
-fn present(store: &Path, device: Arc<dyn Device>, asked: &dyn Device) -> Result<Present, Failure> {
-    let newest = newest_superblock(asked).ok();
-    let label = label_of(store, asked, newest.as_ref())?;
-    let (epoch, state) = newest.map_or((0, 0), |newest| (newest.epoch.0, newest.seq));
-    Ok(Present { place: names::shown(store), device, label, epoch, state })
+fn present(store: &Path, device: Arc<dyn Device>, asked: &dyn Device) -> (Present, Seen) {
+    let seen = Seen::of(asked);
+    let (epoch, state) = seen.state.as_ref().map_or((0, 0), |newest| (newest.epoch.0, newest.seq));
+    (Present { place: names::shown(store), device, label: seen.label.clone(), epoch, state }, seen)
 }
 
 /// What can be seen of a device.
 struct Seen {
+    /// Its label, if it counts.
     label: Option<Label>,
     state: Option<Superblock>,
+    /// Why labels cannot be read.
+    failed: Option<DeviceError>,
+}
+
+impl Seen {
+    fn of(device: &dyn Device) -> Seen {
+        let state = newest_superblock(device).ok();
+        let (label, failed) = match read_label(device) {
+            Ok(label) => (label, None),
+            Err(e) => (None, Some(e)),
+        };
+        let is_side = is_side(state.as_ref());
+        let counts =
+            |label: &Label| is_side || matches!(label.standing, Standing::Incomplete | Standing::Split);
+        Seen { label: label.filter(counts), state, failed }
+    }
+
+    /// True of a store that says that it is a side, and not how it stands to the other: that may be newer.
+    fn lacks_label(&self) -> bool {
+        self.label.is_none() && is_side(self.state.as_ref())
+    }
+}
+
+/// What is told of a store that lacks its label.
+fn without_label(store: &Path) -> Failure {
+    let what = "it is a side of a mirror, and its label cannot be read, so it is not known whether it has the newest state: mount its other \
+                side, or, if there is none or that is older, this one with -o mirror=alone, which makes it a store by itself";
+    refused(store, Code::Invalid, what)
 }
 
 /// True if a device has a newer state of the store that another has: its label tells, or, if it has none that knows the other
@@ -228,12 +269,8 @@ fn look_at(path: &Path) -> Option<Box<dyn Device>> {
 /// What can be seen where the partner of a side is. Nothing of one that hangs.
 fn look_at_partner(label: &Label) -> Option<Seen> {
     let path = Path::new(OsStr::from_bytes(&label.path)).to_owned();
-    let look = move |_: &Alive| {
-        let there = look_at(&path)?;
-        let (label, _) = label_in_force(&path, &*there).ok()?;
-        Some(Seen { label, state: newest_superblock(&*there).ok() })
-    };
-    patiently(limit_of(label), look).flatten()
+    let look = move |_: &Alive| Some(Seen::of(&*look_at(&path)?));
+    asked_of(Path::new(OsStr::from_bytes(&label.path)), opening_limit(label), look).flatten()
 }
 
 /// Where the partner of a side is, if it is there and has a newer state. It is only looked at.
@@ -245,7 +282,15 @@ fn newer_partner(device: &dyn Device, label: &Label) -> Option<PathBuf> {
 
 /// Refuses to look at a side as at a store if it is none, or, to be `served`, is known to be old. Nothing is written.
 pub(super) fn may_be_read(store: &Path, device: &dyn Device, served: bool) -> Result<(), Failure> {
-    let label = label_in_force(store, device)?.0;
+    let seen = Seen::of(device);
+    if seen.lacks_label() {
+        let lacks = without_label(store);
+        if served {
+            return Err(lacks);
+        }
+        log::warn!("{lacks}");
+    }
+    let label = seen.label;
     if let Some(label) = label.as_ref().filter(|label| label.standing == Standing::Together)
         && let Some(partner) = newer_partner(device, label)
     {
@@ -296,7 +341,7 @@ pub(super) fn standing_of_reader(store: &Path, device: &dyn Device) -> Option<Va
 /// Locks a side and opens it for writing. Fails if it does not answer within the limit.
 pub(super) fn hold_side(store: &Path, limit: Duration) -> Result<HeldSide, Failure> {
     let path = store.to_owned();
-    let held = patiently(limit, move |alive| hold(&path, limit, alive));
+    let held = asked_of(store, limit, move |alive| hold(&path, limit, alive));
     held.unwrap_or_else(|| Err(late(store, limit)))
 }
 
@@ -387,14 +432,11 @@ fn hold_new(store: &Path, force: bool, limit: Duration, alive: &Alive) -> Result
 fn other_at(path: &Path, limit: Duration) -> Result<(HeldSide, Present, Seen), Failure> {
     let side = hold_side(path, limit)?;
     let asked = side.timed(limit);
-    let present = present(&side.path, side.device().clone(), &asked);
-    let state = newest_superblock(&asked).ok();
+    let (present, seen) = present(&side.path, side.device().clone(), &asked);
     if asked.is_lost() {
         return Err(late(path, limit));
     }
-    let present = present?;
-    let label = present.label.clone();
-    Ok((side, present, Seen { label, state }))
+    Ok((side, present, seen))
 }
 
 /// The other side, if it is where it should be and nothing is wrong with it.
@@ -403,7 +445,7 @@ fn find_other(
     label: &Label,
     wanted: &Partner,
 ) -> Result<Option<(HeldSide, Present, Seen)>, Failure> {
-    let limit = limit_of(label);
+    let limit = opening_limit(label);
     let path = match wanted {
         Partner::Nobody => return Ok(None),
         Partner::At(path) => return other_at(path, limit).map(Some),
@@ -432,15 +474,15 @@ fn find_other(
 
 /// Where a path leads, if anywhere. None if its host does not say so within the limit.
 pub(super) fn real_path(path: &Path, limit: Duration) -> Option<Option<PathBuf>> {
-    let path = path.to_owned();
-    patiently(limit, move |_| path.canonicalize().ok())
+    let owned = path.to_owned();
+    asked_of(path, limit, move |_| owned.canonicalize().ok())
 }
 
 /// Whether the partner of a side at `store` has been there with it; none if it cannot be looked at.
 fn is_where_its_partner_knows_it(store: &Path, label: &Label) -> Option<bool> {
     let path = Path::new(OsStr::from_bytes(&label.path)).to_owned();
     let look = move |_: &Alive| read_label(&*look_at(&path)?).ok()?;
-    let theirs = patiently(limit_of(label), look).flatten()?;
+    let theirs = asked_of(Path::new(OsStr::from_bytes(&label.path)), opening_limit(label), look).flatten()?;
     let place = Path::new(OsStr::from_bytes(&theirs.path)).canonicalize();
     Some(theirs.pair == label.pair && place.is_ok_and(|place| place == store))
 }
@@ -478,7 +520,8 @@ fn settle_copy(store: &Path, first: Present, wanted: &Partner) -> Result<Present
 
 /// Before one side alone is repaired: it is the newer one from then on, durably.
 pub(super) fn part_for_repair(store: &Path, device: Arc<dyn Device>) -> Result<(), Failure> {
-    let first = settle_copy(store, present(store, device.clone(), &*device)?, &Partner::Nobody)?;
+    // One without a label that can be read may be mended like any store.
+    let first = settle_copy(store, present(store, device.clone(), &*device).0, &Partner::Nobody)?;
     if first.label.is_none() {
         return Ok(());
     }
@@ -493,7 +536,15 @@ pub(super) fn open(
     wanted: &Partner,
 ) -> Result<OpenedSides, Failure> {
     let store = &home.path.clone();
-    let first = settle_copy(store, present(store, device.clone(), &*device)?, wanted)?;
+    let (first, here) = present(store, device.clone(), &*device);
+    if here.lacks_label() {
+        let lacks = without_label(store);
+        if *wanted != Partner::Nobody {
+            return Err(lacks);
+        }
+        log::warn!("{lacks}");
+    }
+    let first = settle_copy(store, first, wanted)?;
     let found = match &first.label {
         Some(label) => find_other(store, label, wanted)?,
         None => None,

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use super::access::{check_access, check_file_limit, check_new_size, check_range};
 use super::gate::FlushGate;
 use super::place::{self, FileId, StoreLocation};
+use super::waited::goes_on;
 use super::{Access, Device, DeviceError};
 use crate::format::mark::FileBirth;
 use crate::sys::{self, Advice, Fallocate};
@@ -190,6 +191,7 @@ impl Device for FileDevice {
                 // Whatever is there.
                 Err(_) => (at, size),
             };
+            goes_on();
             let start = (start / 4096 * 4096).max(at);
             at = end.next_multiple_of(4096).min(size);
             if start >= at {

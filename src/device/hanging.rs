@@ -1,9 +1,11 @@
 //! A disk whose calls hang until they are let go: for tests of who waits for it.
 
+use super::waited::goes_on;
 use super::{Device, DeviceError, Sim, StoreLocation};
 use crate::format::mark::FileBirth;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A disk whose calls hang until they are let go.
 pub(crate) struct Hanging {
@@ -14,6 +16,8 @@ pub(crate) struct Hanging {
     changed: Condvar,
     /// What it says is stored there.
     place: (u64, u64),
+    /// So often it says that it goes on before it tells of its files, and how long each time takes.
+    steps: (u32, Duration),
 }
 
 impl Hanging {
@@ -23,7 +27,19 @@ impl Hanging {
 
     /// One that says that this is stored there, and half as much kept.
     pub(crate) fn with(sim: Sim, place: (u64, u64)) -> Arc<Hanging> {
-        Arc::new(Hanging { sim, hangs: Mutex::default(), changed: Condvar::new(), place })
+        Hanging::slow(sim, place, (0, Duration::ZERO))
+    }
+
+    /// The same of one that looks for that in so many steps of this length.
+    pub(crate) fn slow(sim: Sim, place: (u64, u64), steps: (u32, Duration)) -> Arc<Hanging> {
+        Arc::new(Hanging { sim, hangs: Mutex::default(), changed: Condvar::new(), place, steps })
+    }
+
+    fn look(&self) {
+        for _ in 0..self.steps.0 {
+            std::thread::sleep(self.steps.1);
+            goes_on();
+        }
     }
 
     pub(crate) fn hang(&self, hangs: bool) {
@@ -60,6 +76,11 @@ impl Device for Hanging {
     fn flush(&self) -> Result<(), DeviceError> {
         self.pass().flush()
     }
+    fn flush_inherited(&self) -> Result<(), DeviceError> {
+        self.pass();
+        self.look();
+        self.sim.flush_inherited()
+    }
     fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
         self.pass().back(offset, len)
     }
@@ -71,10 +92,12 @@ impl Device for Hanging {
     }
     fn stored(&self) -> Vec<(u64, u64)> {
         self.pass();
+        self.look();
         vec![self.place]
     }
     fn kept_parts(&self) -> Option<Vec<(u64, u64, u64)>> {
         self.pass();
+        self.look();
         Some(vec![(self.place.0, self.place.1, self.place.1 / 2)])
     }
     fn release(&self, _: u64, _: u64) {

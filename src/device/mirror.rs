@@ -1,17 +1,18 @@
 //! A mirror: one address space on two devices, of which either alone is the whole store while they are in sync.
 //!
 //! Every changing call goes to both sides at once, and a flush returns when both are durable. A side that fails, has no
-//! space or keeps its partner waiting for longer than its time limit is lost: before the next flush returns, the other
-//! side's label says durably that it goes on alone. Nothing here knows checksums: who does reads one named side, and has
+//! space or keeps its partner waiting for longer than its time limit, while that answers, is lost: before the next flush
+//! returns, the other side's label says durably that it goes on alone. Nothing here knows checksums: who does reads one named side, and has
 //! what is bad there written again.
 //!
-//! With one side calls are made by the caller, at no cost; with two by threads of each side, so that a side that hangs
-//! keeps no caller for longer than its limit.
+//! With one side calls are made by the caller, at no cost; with two by threads that serve both, of which a side that hangs
+//! can keep only some, so that it keeps no caller for longer than its limit and as long as its partner takes to answer.
 
 mod calls;
 mod copying;
 mod crew;
 mod label;
+mod lateness;
 mod meeting;
 mod membership;
 #[expect(clippy::module_inception, reason = "the module is named after the type that everybody has from it")]

@@ -28,6 +28,7 @@ mod record;
 mod sim;
 #[cfg(test)]
 mod tests;
+mod waited;
 
 pub use access::Access;
 pub use counts::Counts;

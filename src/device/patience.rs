@@ -3,26 +3,34 @@
 //! What comes late is dropped by that thread, so that nobody else has to wait for that either. Nothing here ends a call of
 //! the host: no program can.
 
+use super::waited::{Awaited, Waited, awaited};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// How often a thread is tried again that cannot be started.
 const TRY_AGAIN: Duration = Duration::from_millis(10);
 
 /// Says of some work that it goes on, for work of several calls of which each has its time.
+#[derive(Default)]
 pub struct Alive {
-    since: Mutex<Instant>,
+    steps: AtomicU64,
     given_up: AtomicBool,
 }
 
 impl Alive {
     /// The time begins again: a call of the host has returned. False if nobody waits any more.
     pub fn goes_on(&self) -> bool {
-        *self.since.lock() = Instant::now();
+        self.steps.fetch_add(1, SeqCst);
         !self.given_up.load(SeqCst)
+    }
+}
+
+impl Awaited for Alive {
+    fn goes_on(&self) {
+        Alive::goes_on(self);
     }
 }
 
@@ -32,24 +40,45 @@ pub fn patiently<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce(&Alive) -> T + Send + 'static,
 ) -> Option<T> {
-    let alive = Arc::new(Alive { since: Mutex::new(Instant::now()), given_up: AtomicBool::new(false) });
+    patiently_told(limit, (limit, || {}), work)
+}
+
+/// The same. Once nothing was heard of it for some time `told` is called.
+pub fn patiently_told<T: Send + 'static>(
+    limit: Duration,
+    (after, told): (Duration, impl FnOnce()),
+    work: impl FnOnce(&Alive) -> T + Send + 'static,
+) -> Option<T> {
+    let mut told = Some(told);
+    let alive = Arc::new(Alive::default());
+    let mut waited = Waited::new(limit);
     // Without room for an answer that nobody takes.
     let (sender, receiver) = sync_channel(0);
     let task = Arc::new(Mutex::new(Some((work, sender))));
     while !start(&task, &alive) {
-        if alive.since.lock().elapsed() >= limit {
+        if waited.is_over() {
             return None;
         }
         std::thread::sleep(TRY_AGAIN);
     }
+    let mut steps = 0;
     loop {
-        let left = limit.saturating_sub(alive.since.lock().elapsed());
-        match receiver.recv_timeout(left.max(Duration::from_millis(1))) {
+        match receiver.recv_timeout(waited.until_look().max(Duration::from_millis(1))) {
             Ok(answer) => return Some(answer),
             Err(RecvTimeoutError::Disconnected) => return None,
             Err(RecvTimeoutError::Timeout) => {}
         }
-        if alive.since.lock().elapsed() >= limit {
+        let before = std::mem::replace(&mut steps, alive.steps.load(SeqCst));
+        if before != steps {
+            waited.again();
+        }
+        let is_over = waited.is_over();
+        if waited.waited() >= after
+            && let Some(told) = told.take()
+        {
+            told();
+        }
+        if is_over {
             alive.given_up.store(true, SeqCst);
             return None;
         }
@@ -68,8 +97,9 @@ fn start<T: Send + 'static, W: FnOnce(&Alive) -> T + Send + 'static>(
     let work = move || {
         let taken = task.lock().take();
         if let Some((work, sender)) = taken {
+            let done = awaited(alive.clone(), || work(&alive));
             // If nobody waits any more it is dropped here.
-            let _late = sender.send(work(&alive));
+            let _late = sender.send(done);
         }
     };
     std::thread::Builder::new().name("patience".into()).spawn(work).is_ok()
@@ -101,6 +131,17 @@ mod tests {
         assert!(late.is_none());
         go_on.send(()).unwrap();
         assert_eq!(dropped.recv().unwrap(), "patience");
+    }
+
+    #[test]
+    fn who_waits_is_told_once_and_not_of_what_is_soon_done() {
+        let asked = |lasts: Duration| {
+            let mut told = 0;
+            let done = patiently_told(LIMIT * 100, (LIMIT, || told += 1), move |_| std::thread::sleep(lasts));
+            assert!(done.is_some());
+            told
+        };
+        assert_eq!((asked(Duration::ZERO), asked(LIMIT * 20)), (0, 1));
     }
 
     #[test]

@@ -6,11 +6,10 @@ use crate::device::mirror::{NewSide, Present, open_sides, part_for_repair, write
 use crate::device::{CrashPolicy, Op, RESERVED_BYTES, Sim};
 use crate::fixtures::{
     ADMIN, RW, SNAPDIR, blocks_below, flip, live_root, mount, new_store, open, overwrite, put, snapshot,
-    write_superblock, zero,
+    together_labels, write_superblock, zero,
 };
 use crate::format::deadlist::{Bucket, DeadEntry, encode_chunk};
 use crate::format::job::Job;
-use crate::format::mirror::{Label, Standing};
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES, Superblock};
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{Epoch, Extent, Key, Kind, LineId, ViewId};
@@ -624,23 +623,7 @@ fn a_side_that_was_away_gets_what_a_repair_has_written() {
     fs.fsync(entry.attr.node, handle, crate::ops::SyncScope::All).unwrap();
     let killed = device.crash(CrashPolicy::KeepAll);
     drop(fs);
-    let labels = [1, 2].map(|side| Label {
-        pair: [5; 16],
-        number: 1,
-        side,
-        partner: 3 - side,
-        standing: Standing::Together,
-        current: 99,
-        parted_from: 0,
-        parted_at: 0,
-        earlier: Vec::new(),
-        limit_ms: 600_000,
-        opened: false,
-        home: None,
-        wide: 0,
-        path: Vec::new(),
-    });
-    let sims = labels.map(|label| {
+    let sims = together_labels().map(|label| {
         let sim = Arc::new(killed.clone_image());
         write_label(&*sim, &label).unwrap();
         sim

@@ -136,7 +136,7 @@ impl Store {
 mod tests {
     use super::*;
     use crate::device::{Device, Mirror, Sim};
-    use crate::format::mirror::{Label, Standing};
+    use crate::fixtures::together_label;
     use crate::store::Allocator;
     use std::sync::Arc;
 
@@ -178,25 +178,6 @@ mod tests {
         }
     }
 
-    fn label(side: u64) -> Label {
-        Label {
-            pair: [5; 16],
-            number: 1,
-            side,
-            partner: 3 - side,
-            standing: Standing::Together,
-            current: 99,
-            parted_from: 0,
-            parted_at: 0,
-            earlier: Vec::new(),
-            limit_ms: 600_000,
-            opened: false,
-            home: None,
-            wide: 0,
-            path: Vec::new(),
-        }
-    }
-
     #[test]
     fn full_hosts_of_both_sides_of_a_mirror_are_asked_only_where_they_have_kept_something() {
         let sims = [1, 2].map(|n| Arc::new(Sim::new(SIZE, n)));
@@ -206,7 +187,7 @@ mod tests {
             sim.set_space_limit(sim.backed_bytes());
         }
         let [a, b] = sims.clone().map(Directory).map(Arc::new);
-        let mirror = Arc::new(Mirror::together([(a, label(1)), (b, label(2))], 7));
+        let mirror = Arc::new(Mirror::together([(a, together_label(1)), (b, together_label(2))], 7));
         let store = Store::new(mirror.clone(), 1, Allocator::new(0, SIZE));
         let refused = |bytes: u64| store.secure(&mut store.alloc(), Room::default().and(bytes)).is_err();
         let asked = || sims[0].counts().backs.max(sims[1].counts().backs);

@@ -107,8 +107,7 @@ fn equalise_block(device: &dyn Device, at: u64, crc: Option<u32>, levelling: &mu
 mod tests {
     use super::*;
     use crate::device::{Mirror, Op, Persistence, Sim};
-    use crate::fixtures::{Hooked, Hooks};
-    use crate::format::mirror::{Label, Standing};
+    use crate::fixtures::{Hooked, Hooks, together_labels};
     use parking_lot::Mutex;
     use std::sync::{Arc, Weak};
 
@@ -126,29 +125,9 @@ mod tests {
         }
     }
 
-    fn labels() -> [Label; 2] {
-        let label = |side| Label {
-            pair: [5; 16],
-            number: 1,
-            side,
-            partner: 3 - side,
-            standing: Standing::Together,
-            current: 99,
-            parted_from: 0,
-            parted_at: 0,
-            earlier: Vec::new(),
-            limit_ms: 600_000,
-            opened: false,
-            home: None,
-            wide: 0,
-            path: Vec::new(),
-        };
-        [label(1), label(2)]
-    }
-
     fn pair() -> ([Arc<Sim>; 2], Mirror) {
         let sims = [1, 2].map(|n| Arc::new(Sim::new(16 << 20, n)));
-        let ([a, b], [one, two]) = (sims.clone(), labels());
+        let ([a, b], [one, two]) = (sims.clone(), together_labels());
         (sims, Mirror::together([(a, one), (b, two)], 7))
     }
 
@@ -192,7 +171,7 @@ mod tests {
         let sims = [1, 2].map(|n| Arc::new(Sim::new(16 << 20, n)));
         sims[0].write_at(AT, &content(0)).unwrap();
         let second = Arc::new(Hooked::over_shared(sims[1].clone(), Takes::default()));
-        let [a, b] = labels();
+        let [a, b] = together_labels();
         let mirror = Arc::new(Mirror::together([(sims[0].clone(), a), (second.clone(), b)], 7));
         *second.hooks.0.lock() = Arc::downgrade(&mirror);
         sims[1].fail(Op::Write, 1, Persistence::Once);

@@ -110,9 +110,9 @@ impl FillFrom {
     }
 }
 
-/// The ranges from `at` on, as many as can be noted: where there are more, the least between them is told as well.
-fn noted(ranges: &RangeSet, at: u64) -> Vec<(u64, u64)> {
-    let all: Vec<_> = ranges.clipped(at, u64::MAX - at).collect();
+/// The ranges, as many as can be noted: where there are more, the least between them is told as well.
+fn noted(ranges: &RangeSet) -> Vec<(u64, u64)> {
+    let all: Vec<_> = ranges.iter().collect();
     let mut gaps: Vec<(u64, usize)> =
         all.windows(2).enumerate().map(|(n, two)| (two[1].0 - two[0].0 - two[0].1, n)).collect();
     gaps.sort_unstable();
@@ -207,7 +207,7 @@ impl Volume {
         let in_use = self.shared.store().alloc().in_use();
         let (epoch, lacks) = self.lacks(from, &in_use);
         let number = read_rest(device).map_or(1, |rest| rest.number + 1);
-        let (pair, generation, ranges) = (ours.pair, ours.current, noted(&lacks, 0));
+        let (pair, generation, ranges) = (ours.pair, ours.current, noted(&lacks));
         let rest = FillRest { number, pair, generation, epoch, ranges };
         let written = write_rest(device, &rest).and_then(|()| match from {
             // It goes on from that one.
@@ -277,7 +277,7 @@ impl Volume {
         let looking = Filled { total: in_use + self.log_range().1 + rings_bytes(), ..Filled::default() };
         let Needed { ranges, content: of_content } =
             self.ranges_to_fill(from, &mut || told(looking).is_break())?;
-        mirror.note_rest(epoch, noted(&ranges, 0))?;
+        mirror.note_rest(epoch, noted(&ranges))?;
         let log = self.log_range();
         let total = ranges.bytes() + log.1 + rings_bytes();
         let content = matches!(from, FillFrom::Stale(_)).then_some(0);
@@ -293,7 +293,7 @@ impl Volume {
             let is_content = at >= log.0 + log.1;
             let ends = told(filled).is_break();
             if is_content && (ends || unnoted >= note_bytes) {
-                mirror.note_rest(mirror.reached_epoch(), noted(&left(&ranges, at, &unread), 0))?;
+                mirror.note_rest(mirror.reached_epoch(), noted(&left(&ranges, at, &unread)))?;
                 unnoted = 0;
             }
             if ends {
@@ -399,13 +399,12 @@ mod tests {
             let near = n == 5 || n == 6 || n == 9;
             ranges.insert(n * 4096 * 8 + if near { 4096 } else { 0 }, if near { 4096 * 6 } else { 4096 });
         }
-        let told = noted(&ranges, 0);
+        let told = noted(&ranges);
         assert_eq!(told.len(), REST_RANGES_MAX);
         assert!(ranges.iter().all(|(addr, len)| told.iter().any(|(a, l)| *a <= addr && addr + len <= a + l)));
         let bytes: u64 = told.iter().map(|(_, len)| len).sum();
         assert!(bytes <= ranges.bytes() + 6 * 4096, "{bytes} for {}", ranges.bytes());
-        assert_eq!(noted(&ranges, (count - 1) * 4096 * 8), [((count - 1) * 4096 * 8, 4096)]);
-        assert_eq!(noted(&RangeSet::new(), 0), []);
+        assert_eq!(noted(&RangeSet::new()), []);
     }
 
     #[test]
@@ -413,7 +412,7 @@ mod tests {
         let mut ranges = RangeSet::new();
         ranges.insert(0, 64 << 10);
         ranges.insert(1 << 20, 4096);
-        let told = noted(&left(&ranges, 32 << 10, &[4096, 8192]), 0);
+        let told = noted(&left(&ranges, 32 << 10, &[4096, 8192]));
         assert_eq!(told, [(4096, 8192), (32 << 10, 32 << 10), (1 << 20, 4096)]);
     }
 }

@@ -6,8 +6,9 @@ use crate::check::{Depth, check};
 use crate::clock::Clock;
 use crate::device::mirror::{NewSide, Present, open_sides, write_label};
 use crate::device::{CrashPolicy, Device, Mirror, Op, Persistence, Sim};
-use crate::fixtures::{ADMIN, Hooked, Hooks, RW, bytes, files_of, find, mount, new_store, put, read_whole};
-use crate::format::mirror::{Label, Standing};
+use crate::fixtures::{
+    ADMIN, Hooked, Hooks, RW, bytes, files_of, find, mount, new_store, put, read_whole, together_labels,
+};
 use crate::fs::{Fs, FsOptions};
 use crate::ops::{NodeId, Operations, SyncScope};
 use fastrand::Rng;
@@ -19,25 +20,6 @@ use std::time::Duration;
 
 const SIZE: u64 = 32 << 20;
 const LIMIT: Duration = Duration::from_secs(600);
-
-fn labels() -> [Label; 2] {
-    [1, 2].map(|side| Label {
-        pair: [5; 16],
-        number: 1,
-        side,
-        partner: 3 - side,
-        standing: Standing::Together,
-        current: 99,
-        parted_from: 0,
-        parted_at: 0,
-        earlier: Vec::new(),
-        limit_ms: LIMIT.as_millis() as u32,
-        opened: false,
-        home: None,
-        wide: 0,
-        path: Vec::new(),
-    })
-}
 
 /// A seed that no other opening has.
 fn fresh() -> u64 {
@@ -71,7 +53,7 @@ fn cut_in_fsyncs() -> Vec<[Sim; 2]> {
         fs.volume().set_mirrored(true).unwrap();
         fs.close().unwrap();
     }
-    for label in labels().iter().take(1) {
+    for label in together_labels().iter().take(1) {
         write_label(&*sim, label).unwrap();
     }
     let device = Arc::new(Hooked::over_shared(sim.clone(), Cuts::default()));
@@ -86,7 +68,7 @@ fn cut_in_fsyncs() -> Vec<[Sim; 2]> {
     *device.hooks.1.lock() = Weak::new();
     let cuts = std::mem::take(&mut *device.hooks.0.lock());
     for [_, second] in &cuts {
-        write_label(second, &labels()[1]).unwrap();
+        write_label(second, &together_labels()[1]).unwrap();
     }
     cuts
 }

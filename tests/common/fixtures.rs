@@ -8,6 +8,7 @@
 
 use snapfs::clock::Clock;
 use snapfs::device::{Device, DeviceError, RESERVED_BYTES, Sim};
+use snapfs::format::mirror::{Label, Standing};
 use snapfs::format::superblock::{RING_SLOTS, SLOT_BYTES, Superblock};
 use snapfs::format::view::Role;
 use snapfs::format::{BlockPtr, Epoch, Extent, Key, Kind, LineId};
@@ -31,6 +32,34 @@ pub const SNAPDIR: NodeId = NodeId::snapdir(0, 1);
 
 /// Memory for clean nodes: so little that stores of tests do not fit.
 pub const CACHE_BYTES: usize = 1 << 20;
+
+/// How long a side may keep the other waiting: no call of a simulated disk takes that long.
+pub const SIDE_LIMIT_MS: u32 = 600_000;
+
+/// The label of side 1 or 2 of a mirror of which both are together, the other being where nobody knows.
+pub fn together_label(side: u64) -> Label {
+    Label {
+        pair: [5; 16],
+        number: 1,
+        side,
+        partner: 3 - side,
+        standing: Standing::Together,
+        current: 99,
+        parted_from: 0,
+        parted_at: 0,
+        earlier: Vec::new(),
+        limit_ms: SIDE_LIMIT_MS,
+        opened: false,
+        home: None,
+        wide: 0,
+        path: Vec::new(),
+    }
+}
+
+/// The labels of both.
+pub fn together_labels() -> [Label; 2] {
+    [together_label(1), together_label(2)]
+}
 
 /// Makes a store of all of a device. Its identity is nine, sixteen times.
 pub fn make(device: Arc<dyn Device>) {

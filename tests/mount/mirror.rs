@@ -4,7 +4,7 @@ mod guard;
 mod place;
 
 use guard::can_mount;
-use place::{Place, wait};
+use place::{Loop, Place, wait};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -526,7 +526,8 @@ fn a_side_whose_host_hangs_stops_nothing_and_comes_back_when_it_answers() {
     let mount = ["mount", "store", "mnt", "--log", log.to_str().expect("text")];
     let said = soon(&p, &mount);
     assert_eq!(said.code, 0, "{said:?}");
-    assert!(p.log().contains("did not answer within 1s"), "{}", p.log());
+    assert!(p.log().contains("does not answer, and is waited for up to 10s"), "{}", p.log());
+    assert!(p.log().contains("did not answer within 10s"), "{}", p.log());
     assert_eq!(fs::read(p.path("alone")).unwrap(), b"on one");
     write_durably(&p.path("more"), b"on one");
     // When it is asked for.
@@ -558,5 +559,124 @@ fn a_side_whose_host_hangs_stops_nothing_and_comes_back_when_it_answers() {
     assert_eq!(fs::read(p.path("more")).unwrap(), b"on one");
     wait("both in sync", || status(&p)["in_sync"] == true);
     p.umount();
+
+    // A disk that spins up for longer than the limit is no disk that is not there.
+    host.hangs();
+    std::thread::scope(|s| {
+        let mounted = s.spawn(|| soon(&p, &mount));
+        std::thread::sleep(Duration::from_secs(4));
+        host.answers();
+        let said = mounted.join().expect("no panic");
+        assert_eq!(said.code, 0, "{said:?}");
+    });
+    assert_eq!((&status(&p)["in_sync"], &status(&p)["copied_bytes"]), (&Value::from(true), &Value::from(0)));
+    p.umount();
     p.check();
+}
+
+/// The half of a split that is a block device belongs to nobody any more: whoever opens that has it alone.
+#[test]
+fn a_block_device_that_was_split_off_is_mounted_while_the_other_half_is() {
+    if !can_mount() {
+        return;
+    }
+    let p = with_image();
+    let Some(two) = Loop::over(&p.at("two.img"), &[]) else { return };
+    let device = two.0.as_str();
+    p.mount("");
+    write_durably(&p.path("both"), &pattern(3 << 20, 1));
+    let said = p.run(&["mirror", "attach", "mnt", device, "--wait"]);
+    assert!(said.code == 0 && said.out.contains("in sync"), "{said:?}");
+    write_durably(&p.path("later"), &pattern(1 << 20, 2));
+    let said = p.run(&["list", device]);
+    assert!(said.code == 1 && said.err.contains("in use"), "one daemon has both: {said:?}");
+    let made = p.json(&["mirror", "split", "mnt", "moment", "--json"]);
+    assert_eq!(made["store"], device);
+    fs::create_dir(p.at("half")).expect("mkdir");
+    let log = p.at("half.log");
+    let mount = ["mount", device, "half", "--log", log.to_str().expect("text")];
+    let said = p.run(&mount);
+    assert_eq!(said.code, 0, "{said:?}");
+    let unmounted = Unmounted(&p, "half");
+    let open = fs::read_dir(format!("/proc/{}/fd", p.pid())).expect("its files");
+    let links: Vec<_> = open.filter_map(|fd| fs::read_link(fd.ok()?.path()).ok()).collect();
+    assert!(!links.iter().any(|file| file == Path::new(device)), "{links:?}");
+    for name in ["both", "later"] {
+        assert_eq!(fs::read(p.at("half").join(name)).unwrap(), fs::read(p.path(name)).unwrap());
+    }
+    // Each has what is written to it, and nothing of the other.
+    write_durably(&p.path("here"), b"in the store");
+    write_durably(&p.at("half/there"), b"on the device");
+    assert!(!p.path("there").exists() && !p.at("half/here").exists());
+    assert_eq!(p.run(&["umount", "half"]).code, 0);
+    drop(unmounted);
+    assert_eq!(p.run(&["check", device, "--data"]).code, 0);
+    // And they come together again, with what either has.
+    let said = p.run(&["mirror", "resync", "mnt", "--with", device, "--wait"]);
+    assert!(said.code == 0 && said.out.contains("in sync"), "{said:?}");
+    assert_eq!(status(&p)["in_sync"], true);
+    p.umount();
+    p.check();
+}
+
+/// A second mount of a test, which goes with it.
+struct Unmounted<'a>(&'a Place, &'a str);
+
+impl Drop for Unmounted<'_> {
+    fn drop(&mut self) {
+        self.0.run(&["umount", "--lazy", "--timeout", "10", self.1]);
+    }
+}
+
+/// Both sides on one disk that stalls, and a daemon that is stopped: for several times the limit, while work goes on.
+#[test]
+fn what_stands_still_with_both_sides_costs_neither() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    let host = Host::new(&p);
+    for side in ["host/one.img", "host/two.img"] {
+        File::create(p.at(side)).and_then(|f| f.set_len(4 << 30)).expect("an image");
+    }
+    assert_eq!(p.run(&["init", "host/one.img"]).code, 0);
+    assert_eq!(mount_of(&p, "host/one.img", &[]).code, 0);
+    let attach = ["mirror", "attach", "mnt", "host/two.img", "--timeout", "1", "--wait"];
+    assert_eq!(p.run(&attach).code, 0);
+    fs::write(p.path("old"), pattern(8 << 20, 1)).expect("write");
+    let pid = p.pid().to_string();
+    let signal = |signal: &str| {
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+    };
+    let ended = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|s| {
+        let works = |name: &'static str| {
+            let (p, ended) = (&p, &ended);
+            s.spawn(move || {
+                let mut n = 0;
+                while !ended.load(std::sync::atomic::Ordering::SeqCst) {
+                    write_durably(&p.path(name), &pattern(100_000, n));
+                    n += 1;
+                }
+            });
+        };
+        works("a");
+        works("b");
+        for n in 0..6 {
+            std::thread::sleep(Duration::from_millis(300));
+            if n % 2 == 0 {
+                host.hangs()
+            } else {
+                signal("-STOP")
+            }
+            std::thread::sleep(Duration::from_millis(3500));
+            if n % 2 == 0 { host.answers() } else { signal("-CONT") }
+        }
+        ended.store(true, std::sync::atomic::Ordering::SeqCst);
+    });
+    assert_eq!(status(&p)["in_sync"], true, "{}", p.log());
+    assert!(!p.log().contains("is lost"), "{}", p.log());
+    let verified = p.json(&["mirror", "verify", "mnt", "--json"]);
+    assert_eq!(verified["differing"], serde_json::json!([]));
+    p.umount();
 }

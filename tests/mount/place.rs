@@ -230,3 +230,36 @@ pub fn names(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     entries.map(|e| e.expect("entry").file_name().into_string().expect("text")).collect()
 }
+
+/// True if the tests run as root.
+pub fn is_root() -> bool {
+    snapfs::sys::process::effective_uid() == 0
+}
+
+/// A loop device, which goes with the test.
+pub struct Loop(pub String);
+
+impl Loop {
+    /// Over a part of a file; None, loudly, where there are none.
+    pub fn over(file: &Path, part: &[&str]) -> Option<Loop> {
+        let made = is_root().then(|| {
+            let mut command = Command::new("losetup");
+            command.args(part).args(["--find", "--show"]).arg(file).output()
+        });
+        match made {
+            Some(Ok(made)) if made.status.success() => {
+                Some(Loop(String::from_utf8(made.stdout).unwrap().trim().to_string()))
+            }
+            other => {
+                eprintln!("SKIPPED: no loop device: {other:?}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Loop {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["--detach", &self.0]).status();
+    }
+}

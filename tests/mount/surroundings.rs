@@ -7,16 +7,12 @@ mod raw;
 mod tasks;
 
 use guard::can_mount;
-use place::{Place, Said, said, wait};
+use place::{Loop, Place, Said, is_root, said, wait};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 use tasks::TasksMax;
-
-fn is_root() -> bool {
-    snapfs::sys::process::effective_uid() == 0
-}
 
 /// The refusal must be a failure in one line that contains all of `words`.
 #[track_caller]
@@ -42,34 +38,6 @@ fn write(p: &Place, name: &str, content: &[u8]) -> std::io::Result<()> {
     let mut file = File::create(p.path(name))?;
     file.write_all(content)?;
     file.sync_all()
-}
-
-/// A loop device, which goes with the test.
-struct Loop(String);
-
-impl Loop {
-    /// Over a part of a file; None, loudly, where there are none.
-    fn over(file: &std::path::Path, part: &[&str]) -> Option<Loop> {
-        let made = is_root().then(|| {
-            let mut command = Command::new("losetup");
-            command.args(part).args(["--find", "--show"]).arg(file).output()
-        });
-        match made {
-            Some(Ok(made)) if made.status.success() => {
-                Some(Loop(String::from_utf8(made.stdout).unwrap().trim().to_string()))
-            }
-            other => {
-                eprintln!("SKIPPED: no loop device: {other:?}");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup").args(["--detach", &self.0]).status();
-    }
 }
 
 #[test]

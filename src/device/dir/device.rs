@@ -20,6 +20,7 @@ use crate::device::file::sync_parent;
 use crate::device::gate::FlushGate;
 use crate::device::place::{StoreLocation, birth};
 use crate::device::probe::{SEGMENTS_NAME, StoreKind, probe};
+use crate::device::waited::goes_on;
 use crate::device::{Access, Device, DeviceError, RESERVED_BYTES};
 use crate::format::mark::FileBirth;
 use crate::names;
@@ -287,6 +288,7 @@ impl Device for DirDevice {
                     file.file.sync_data().map_err(|e| (format!("sync of {}", names::shown(file.path())), e))
                 };
                 self.gate.pass(synced)?;
+                goes_on();
             }
         }
         self.flush()
@@ -338,6 +340,7 @@ impl Device for DirDevice {
             let slot = StoreFile::Segment(number);
             let file = self.segments.find(slot).ok()??;
             let blocks = file.file.metadata().ok()?.blocks();
+            goes_on();
             let start = u64::from(number) << SEGMENT_SHIFT;
             let end = start + SEGMENT_BYTES;
             Some((start.max(LOG_END), end - start.max(LOG_END), blocks * 512))
@@ -380,10 +383,12 @@ impl DirDevice {
             Vec::new()
         });
         let mut found = |file| {
-            self.segments.find(file).unwrap_or_else(|e| {
+            let found = self.segments.find(file).unwrap_or_else(|e| {
                 failed = Some(e);
                 None
-            })
+            });
+            goes_on();
+            found
         };
         let log_bytes = found(StoreFile::Log).map_or(0, |file| file.len.load(Ordering::Acquire));
         let mut ranges = vec![(0, (RESERVED_BYTES + log_bytes).min(LOG_END))];

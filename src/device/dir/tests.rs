@@ -5,11 +5,14 @@ use super::home::{Look, StoreFile};
 use super::pieces::{LOG_END, SEGMENT_BYTES, SUPER_BYTES};
 use super::*;
 use crate::clock::Clock;
+use crate::device::waited::{Awaited, awaited};
 use crate::device::{Access, Device, RESERVED_BYTES};
 use crate::ops::Timestamp;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 const BLOCK: u64 = 4096;
 
@@ -185,6 +188,31 @@ fn what_is_stored_can_be_read() {
     fs::create_dir(path.join("seg/000000ff")).unwrap();
     assert!(device.all_stored().is_err());
     assert_eq!(all(&device), LOG_END + 2 * BLOCK);
+}
+
+#[test]
+fn a_question_about_many_files_says_after_each_that_it_goes_on() {
+    #[derive(Default)]
+    struct Counts(AtomicUsize);
+    impl Awaited for Counts {
+        fn goes_on(&self) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+    let (_scratch, _path, device) = store();
+    (1..=8).for_each(|n| device.write_at(n * SEGMENT_BYTES, &pattern(n, BLOCK, 1)).unwrap());
+    let told = |ask: &dyn Fn()| {
+        let counts = Arc::new(Counts::default());
+        awaited(counts.clone(), ask);
+        counts.0.load(Relaxed)
+    };
+    assert!(told(&|| assert_eq!(device.stored().len(), 9)) >= 8);
+    assert!(told(&|| assert_eq!(device.all_stored().unwrap().len(), 9)) >= 8);
+    assert!(told(&|| assert_eq!(device.kept_parts().unwrap().len(), 8)) >= 8);
+    assert!(told(&|| device.flush_inherited().unwrap()) >= 8);
+    // What keeps users waiting has its limit as a whole.
+    assert_eq!(told(&|| device.write_at(9 * SEGMENT_BYTES, &pattern(9, BLOCK, 1)).unwrap()), 0);
+    assert_eq!(told(&|| device.flush().unwrap()), 0);
 }
 
 #[test]

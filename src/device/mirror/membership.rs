@@ -1,7 +1,9 @@
 //! Sides that come and go: a new one is taken in, filled and made an equal; one is parted, or forgotten.
 
 use super::label::{clear_labels, read_label, write_label};
-use super::mirror::{Member, Members, Mirror, MirrorError, NewSide, Parted, SideRole, refused, serving};
+use super::mirror::{
+    Member, Members, Mirror, MirrorError, NewSide, Parted, SideRole, refused, serving, unproved,
+};
 use super::side::MirrorSide;
 use super::timed::Holding;
 use crate::device::{Device, DeviceError};
@@ -48,17 +50,24 @@ impl Mirror {
     /// # Errors
     /// If there are two sides, or calls of the one that was there, or of this one, have not returned.
     pub fn join(&self, new: NewSide, rings: &[(u64, u64)]) -> Result<(), MirrorError> {
-        self.join_held(new, rings, Arc::new(()))
+        self.join_held(new, rings, Arc::new(()), &|| Ok(()))
     }
 
     /// The same of a side that others are kept from as long as somebody has `held`: if it does not come to be a side, that is
-    /// until all calls have returned.
+    /// until all calls have returned. When the one that serves has a label, and nothing was written to the other, `labelled`
+    /// is called.
     ///
     /// # Errors
-    /// Those of [`Mirror::join`].
-    pub fn join_held(&self, new: NewSide, rings: &[(u64, u64)], held: Holding) -> Result<(), MirrorError> {
+    /// Those of [`Mirror::join`], and of `labelled`.
+    pub fn join_held(
+        &self,
+        new: NewSide,
+        rings: &[(u64, u64)],
+        held: Holding,
+        labelled: &dyn Fn() -> Result<(), MirrorError>,
+    ) -> Result<(), MirrorError> {
         let side = Arc::new(MirrorSide::unasked(new.device.clone(), &self.crew));
-        let joined = self.take_in(&side, new, rings, &held);
+        let joined = self.take_in(&side, new, rings, (&held, labelled));
         if joined.is_err() {
             self.remember(side);
         }
@@ -70,7 +79,7 @@ impl Mirror {
         side: &Arc<MirrorSide>,
         new: NewSide,
         rings: &[(u64, u64)],
-        held: &Holding,
+        (held, labelled): (&Holding, &dyn Fn() -> Result<(), MirrorError>),
     ) -> Result<(), MirrorError> {
         let (n, survivor) = {
             let members = self.members.read();
@@ -124,6 +133,9 @@ impl Mirror {
             }
             _ => None,
         };
+        // One that does not count is newer than none all the same.
+        let there = if labels[n].is_none() { read_label(&*survivor.device).ok().flatten() } else { None };
+        let unknown = there.map_or(0, |label| label.number);
         let (ours, theirs) = known.unwrap_or_else(|| {
             let mut pair = [0; 16];
             pair[..8].copy_from_slice(&self.fresh().to_le_bytes());
@@ -137,7 +149,7 @@ impl Mirror {
             };
             let ours = Label {
                 pair,
-                number: labels[n].as_ref().map_or(0, |label| label.number) + 1,
+                number: labels[n].as_ref().map_or(unknown, |label| label.number) + 1,
                 side: name,
                 partner,
                 standing: Standing::Alone,
@@ -162,6 +174,7 @@ impl Mirror {
         write_label(&*survivor.device, &ours)?;
         labels[n] = Some(ours);
         drop(labels);
+        labelled()?;
         // It may hang: nothing is held over its calls.
         let label = theirs.clone();
         within(side, limit, held, move |device| write_label(device, &label))?;
@@ -219,6 +232,7 @@ impl Mirror {
         let (Some(ours), Some(theirs), Some(member)) = (&labels[1 - n], &labels[n], &members[1 - n]) else {
             return refused("a side has no label");
         };
+        let before = [ours.clone(), theirs.clone()];
         let ours = ours.followed(Standing::Together, self.fresh(), self.reached.load(SeqCst));
         // It has what the other has, and nothing of its own: so the past of that is its past.
         let theirs = Label {
@@ -228,11 +242,13 @@ impl Mirror {
             path: theirs.path.clone(),
             ..ours.clone()
         };
-        write_label(&*member.side.device, &ours)?;
-        labels[1 - n] = Some(ours);
+        let written = write_label(&*member.side.device, &ours);
+        // What may be there has to be taken back before anything is acknowledged alone.
+        labels[1 - n] = Some(if written.is_ok() { ours } else { unproved(&before[0], ours) });
+        written?;
         let label = theirs.clone();
         let written = self.on_member(&members, n, move |device| write_label(device, &label));
-        labels[n] = Some(theirs);
+        labels[n] = Some(if written.is_ok() { theirs } else { unproved(&before[1], theirs) });
         drop(labels);
         if let Err(e) = written {
             self.give_up(&e.to_string());

@@ -2,14 +2,15 @@
 
 use super::crew::CallCrew;
 use super::label::write_label;
-use super::side::{MirrorSide, SideReply, Unanswered, outcome};
+use super::side::{MirrorSide, SideReply};
+use crate::device::waited::Waited;
 use crate::device::{Device, DeviceError};
 use crate::format::mirror::{Label, Standing};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// How often it is looked whether calls have returned that nobody waits for.
@@ -75,7 +76,7 @@ pub struct Parted {
 }
 
 impl Parted {
-    /// Makes a call on it, by its threads and within the limit of the mirror.
+    /// Makes a call on it, by the threads of the mirror and within its limit.
     ///
     /// # Errors
     /// The device's, or that it is late.
@@ -152,7 +153,7 @@ pub struct Mirror {
     /// Where the store ended before it was to fit on another side, for labels; 0 if it was not.
     pub(super) wide: AtomicU64,
     pub(super) members: RwLock<Members>,
-    /// Labels in force, by side.
+    /// Labels by side, as they were last to be written, with the number of the last that was acknowledged: see [`unproved`].
     pub(super) labels: Mutex<[Option<Label>; 2]>,
     /// Held while a side is lost, so that never both are.
     verdict: Mutex<()>,
@@ -216,19 +217,25 @@ impl Mirror {
         let mirror = Mirror::together(sides, seed);
         mirror.reached.store(reached, SeqCst);
         let members = mirror.members.read();
-        let labels = {
-            let mut labels = mirror.labels.lock();
-            let generation = mirror.fresh();
-            for label in labels.iter_mut().flatten() {
-                *label = label.followed(Standing::Together, generation, reached);
-            }
-            labels.clone()
-        };
+        let mut written = mirror.labels.lock();
+        let before = written.clone();
+        let generation = mirror.fresh();
+        let labels = before
+            .clone()
+            .map(|label| label.map(|label| label.followed(Standing::Together, generation, reached)));
         let replies = mirror.call_each(&members, &[0, 1], Hands::Two, |n| {
             let label = labels[n].clone();
             move |device: &dyn Device| label.map_or(Ok(()), |label| write_label(device, &label))
         });
         mirror.judge(&members, replies)?;
+        for (n, (before, label)) in before.into_iter().zip(labels).enumerate() {
+            let is_proved = members[n].as_ref().is_some_and(|m| m.side.is_there());
+            written[n] = match (before, label) {
+                (Some(before), Some(label)) if !is_proved => Some(unproved(&before, label)),
+                (_, label) => label,
+            };
+        }
+        drop(written);
         mirror.announce(&members)?;
         drop(members);
         Ok(mirror)
@@ -388,29 +395,6 @@ impl Mirror {
         left
     }
 
-    /// Waits for replies up to the limit, and then for as long as nobody who serves has succeeded: when all are late it is
-    /// no side's fault, and what only a side has that is being filled nobody has.
-    fn gather(&self, members: &Members, replies: Vec<ChangeReply>) -> Vec<(usize, Result<(), DeviceError>)> {
-        let limit = self.limit();
-        let mut deadline = Instant::now() + limit;
-        let mut answers: Vec<_> = replies.iter().map(|(_, reply)| reply.wait(deadline)).collect();
-        loop {
-            let late = |a: &Result<_, _>| matches!(a, Err(Unanswered::Late));
-            let mut outcomes = replies.iter().map(|(n, _)| *n).zip(&answers);
-            let succeeded = outcomes.any(|(n, a)| matches!(a, Ok(Ok(()))) && is_serving(members, n));
-            if succeeded || !answers.iter().any(late) {
-                break;
-            }
-            deadline += limit;
-            for ((_, reply), answer) in replies.iter().zip(&mut answers) {
-                if late(answer) {
-                    *answer = reply.wait(deadline);
-                }
-            }
-        }
-        replies.iter().zip(answers).map(|((n, _), answer)| (*n, outcome(answer, limit))).collect()
-    }
-
     /// Makes no call on a side any more, unless it is the last that serves. True if it is lost, or was parted.
     pub(super) fn lose(&self, side: &Arc<MirrorSide>, why: &str) -> bool {
         // The caller may be reading them, and somebody may be waiting to write them.
@@ -460,7 +444,7 @@ impl Mirror {
                     log::info!("mirror: a side that was left out cannot be told so: {e}");
                 }
             });
-            labels[1 - n] = Some(stale);
+            labels[1 - n] = Some(unproved(old, stale));
         }
         Ok(())
     }
@@ -528,9 +512,9 @@ impl Mirror {
         place: Option<&str>,
         limit: Duration,
     ) -> bool {
-        let until = Instant::now() + limit;
+        let mut waited = Waited::new(limit);
         while self.pending(device, place) > 0 {
-            if Instant::now() >= until {
+            if waited.is_over() {
                 return false;
             }
             std::thread::sleep(LOOK_AGAIN);
@@ -538,39 +522,12 @@ impl Mirror {
         self.forget_returned();
         true
     }
+}
 
-    /// Makes a call on one side, which may be any, within the limit.
-    pub(super) fn on<T: Send + 'static>(
-        &self,
-        n: usize,
-        call: impl FnOnce(&dyn Device) -> Result<T, DeviceError> + Send + 'static,
-    ) -> Result<T, DeviceError> {
-        self.on_member(&self.members.read().clone(), n, call)
-    }
-
-    /// The same. A side that is late is lost, unless it is the last that serves: that is waited for.
-    pub(super) fn on_member<T: Send + 'static>(
-        &self,
-        members: &Members,
-        n: usize,
-        call: impl FnOnce(&dyn Device) -> Result<T, DeviceError> + Send + 'static,
-    ) -> Result<T, DeviceError> {
-        let member = members.get(n).and_then(Option::as_ref).ok_or_else(gone)?;
-        let reply = member.side.call(call);
-        self.crew.hurry(|| reply.is_answered());
-        let limit = self.limit();
-        let mut deadline = Instant::now() + limit;
-        loop {
-            match reply.wait(deadline) {
-                Err(Unanswered::Late)
-                    if !self.lose(&member.side, &format!("a call did not return within {limit:?}")) =>
-                {
-                    deadline += limit;
-                }
-                answer => return outcome(answer, limit),
-            }
-        }
-    }
+/// A label that was to follow another and of which it is not known whether it is there: the next has its number, and is
+/// written to the same places. The one before is in the others, and in force for sure.
+pub(super) fn unproved(before: &Label, label: Label) -> Label {
+    Label { number: before.number, ..label }
 }
 
 /// Sides that serve and are there.

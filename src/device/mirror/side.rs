@@ -1,15 +1,17 @@
 //! One side of a mirror: its device, and the calls on it that have not returned.
 //!
 //! A call belongs to whoever waits for it until its time is over; then it is late, and nobody waits. What such a call
-//! needs is its own, so that it may come back at any time. A side that is lost makes no call that had not begun. A call that
+//! needs is its own, so that it may come back at any time. The time of a question of many calls of the host begins again with
+//! each of them that returns. A side that is lost makes no call that had not begun. A call that
 //! fails an assertion is one that failed.
 
 use super::crew::{CallCrew, Lane, SideCall};
+use crate::device::waited::{Awaited, Waited, awaited};
 use crate::device::{Device, DeviceError};
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Whoever waits looks so often whether a thread can be had that could not be had before.
 const TRY_AGAIN: Duration = Duration::from_millis(10);
@@ -35,6 +37,14 @@ struct AnswerSlot<T> {
     answer: Mutex<Answer<T>>,
     answered: Condvar,
     is_answered: AtomicBool,
+    /// Calls of the host that have returned, of an answer of many.
+    steps: AtomicU64,
+}
+
+impl<T: Send> Awaited for AnswerSlot<T> {
+    fn goes_on(&self) {
+        self.steps.fetch_add(1, Relaxed);
+    }
 }
 
 enum Answer<T> {
@@ -83,16 +93,26 @@ impl<T> SideReply<T> {
         self.slot.is_answered.load(Acquire)
     }
 
-    /// Waits until `deadline`.
-    pub fn wait(&self, deadline: Instant) -> Result<T, Unanswered> {
+    /// Waits up to a limit.
+    pub fn wait(&self, limit: Duration) -> Result<T, Unanswered> {
+        self.wait_on(&mut Waited::new(limit))
+    }
+
+    /// Waits on, with a time that may have begun before.
+    pub fn wait_on(&self, waited: &mut Waited) -> Result<T, Unanswered> {
         let mut answer = self.slot.answer.lock();
+        let mut steps = self.slot.steps.load(Relaxed);
         while matches!(*answer, Answer::None) {
-            let again = deadline.min(Instant::now() + TRY_AGAIN);
-            if self.slot.answered.wait_until(&mut answer, again).timed_out()
+            if waited.is_over() {
+                return Err(Unanswered::Late);
+            }
+            let until_look = waited.until_look().min(TRY_AGAIN);
+            if self.slot.answered.wait_for(&mut answer, until_look).timed_out()
                 && matches!(*answer, Answer::None)
             {
-                if again == deadline {
-                    return Err(Unanswered::Late);
+                let before = std::mem::replace(&mut steps, self.slot.steps.load(Relaxed));
+                if before != steps {
+                    waited.again();
                 }
                 MutexGuard::unlocked(&mut answer, || self.crew.call_up());
             }
@@ -164,7 +184,7 @@ impl MirrorSide {
         limit: Duration,
         call: impl FnOnce(&dyn Device) -> Result<T, DeviceError> + Send + 'static,
     ) -> Result<T, DeviceError> {
-        outcome(self.ask(call).wait(Instant::now() + limit), limit)
+        outcome(self.ask(call).wait(limit), limit)
     }
 
     /// The same, without an answer, and also if the side is lost.
@@ -202,9 +222,13 @@ impl MirrorSide {
             answer: Mutex::new(Answer::None),
             answered: Condvar::new(),
             is_answered: AtomicBool::new(false),
+            steps: AtomicU64::new(0),
         });
         let filler = Filler(slot.clone());
-        let call = Box::new(move |device: &dyn Device| filler.fill(Answer::Some(call(device))));
+        let call = Box::new(move |device: &dyn Device| {
+            let done = awaited(filler.0.clone(), || call(device));
+            filler.fill(Answer::Some(done));
+        });
         (SideReply { slot, crew: self.crew.clone() }, call)
     }
 }

@@ -3,8 +3,10 @@
 use super::*;
 use crate::device::hanging::Hanging;
 use crate::device::{Device, DeviceError, Mirror, Op, Persistence, Sim};
-use crate::format::mirror::{Label, Standing};
+use crate::fixtures::together_label;
+use crate::format::mirror::{LABEL_ADDRS, LABEL_BYTES, Label, Standing};
 use parking_lot::Mutex;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,22 +17,7 @@ const LIMIT_MS: u32 = 400;
 const LIMIT: Duration = Duration::from_millis(LIMIT_MS as u64);
 
 fn label(side: u64) -> Label {
-    Label {
-        pair: [5; 16],
-        number: 1,
-        side,
-        partner: 3 - side,
-        standing: Standing::Together,
-        current: 99,
-        parted_from: 0,
-        parted_at: 0,
-        earlier: Vec::new(),
-        limit_ms: LIMIT_MS,
-        opened: false,
-        home: None,
-        wide: 0,
-        path: Vec::new(),
-    }
+    Label { limit_ms: LIMIT_MS, ..together_label(side) }
 }
 
 fn disk(side: u64) -> Sim {
@@ -569,5 +556,210 @@ fn a_side_does_not_come_back_while_calls_from_before_it_left_are_on_their_way() 
         mirror.join(new_side(b.clone()), &[]).unwrap();
         let theirs = read_label(&*b).unwrap().unwrap();
         assert_eq!((theirs.standing, theirs.number), (Standing::Incomplete, before.number + 1));
+    }
+}
+
+/// Everything that is asked of one side or of both.
+fn calls_of_sides() -> [Question; 10] {
+    [
+        ("read_at", |m| m.read_at(AT, &mut [0; 4096]).unwrap()),
+        ("read_one", |m| m.read_one(AT, &mut [0; 4096]).unwrap()),
+        ("read_side", |m| m.read_side(1, AT, &mut [0; 4096]).unwrap()),
+        ("write_at", |m| m.write_at(AT, &[1; 4096]).unwrap()),
+        ("write_at, much", |m| m.write_at(AT, &vec![1; 600 << 10]).unwrap()),
+        ("write_side", |m| m.write_side(0, AT, &[1; 4096]).unwrap()),
+        ("flush", |m| m.flush().unwrap()),
+        ("location", |m| assert_eq!(m.location().path, Some("/disks/one".into()))),
+        ("all_stored", |m| assert_eq!(m.all_stored().unwrap(), [(AT, 4096)])),
+        ("available", |m| assert!(m.available() > 0)),
+    ]
+}
+
+/// Both sides of a mirror with a limit of a second, which hang.
+fn two_that_hang() -> ([Arc<Hanging>; 2], Mirror) {
+    let disks = [1, 2].map(|side| Hanging::new(disk(side)));
+    let [a, b] = disks.clone();
+    let label = |side| Label { limit_ms: 1000, ..label(side) };
+    let mirror = Mirror::together([(a, label(1)), (b, label(2))], 7);
+    disks.iter().for_each(|disk| disk.hang(true));
+    (disks, mirror)
+}
+
+/// A suspended machine, or one disk under both: whichever goes on first, the other is not long after it.
+#[test]
+fn when_both_sides_stand_still_for_longer_than_the_limit_neither_is_lost() {
+    let stand_still = |(what, ask): Question, first: usize, limits: u32| {
+        let (disks, mirror) = two_that_hang();
+        let limit = mirror.time_limit();
+        std::thread::scope(|s| {
+            let asked = s.spawn(|| ask(&mirror));
+            // In the midst of the time that is given to who was asked or to its partner.
+            std::thread::sleep(limit * limits + limit / 2);
+            disks[first].hang(false);
+            std::thread::sleep(limit / 20);
+            disks[1 - first].hang(false);
+            asked.join().unwrap();
+        });
+        mirror.flush().unwrap();
+        assert_eq!(mirror.sides(), [0, 1], "{what}, {first} went on first after {limits} and a half");
+    };
+    std::thread::scope(|s| {
+        for call in calls_of_sides() {
+            for (first, limits) in [(0, 3), (1, 3), (0, 1), (1, 1)] {
+                s.spawn(move || stand_still(call, first, limits));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_side_that_hangs_is_left_behind_after_the_limit_and_one_short_question() {
+    let hang = |(what, ask): Question| {
+        let (disks, mirror) = two_that_hang();
+        let limit = mirror.time_limit();
+        // The one that is asked by name in some of them.
+        let hangs = usize::from(what == "read_side");
+        disks[1 - hangs].hang(false);
+        let since = std::time::Instant::now();
+        // Who asks that one by name has no answer.
+        let _failed = catch_unwind(AssertUnwindSafe(|| ask(&mirror)));
+        let took = since.elapsed();
+        mirror.flush().unwrap();
+        assert_eq!(mirror.sides(), [1 - hangs], "{what}");
+        assert!(took >= limit && took < limit * 2, "{what} was held up for {took:?}");
+        disks[hangs].hang(false);
+    };
+    std::thread::scope(|s| {
+        for call in calls_of_sides() {
+            s.spawn(move || hang(call));
+        }
+    });
+}
+
+/// What a partner that answers nothing but errors would go on with is nothing.
+#[test]
+fn a_side_that_is_late_is_not_left_for_one_that_cannot_be_read() {
+    let (a, b) = (Hanging::new(disk(1)), Arc::new(disk(2)));
+    let mirror = Mirror::together([(a.clone(), label(1)), (b.clone(), label(2))], 7);
+    a.hang(true);
+    b.fail(Op::Read, 1, Persistence::Forever);
+    std::thread::scope(|s| {
+        let asked = s.spawn(|| mirror.read_side(0, AT, &mut [0; 4096]));
+        std::thread::sleep(3 * LIMIT);
+        a.hang(false);
+        asked.join().unwrap().unwrap();
+    });
+    assert_eq!(mirror.sides(), [0, 1]);
+}
+
+#[test]
+fn a_question_that_takes_long_and_goes_on_costs_no_side() {
+    let questions: [Question; 4] = [
+        ("stored", |m| assert_eq!(m.stored(), [(AT, 4096)])),
+        ("all_stored", |m| assert_eq!(m.all_stored().unwrap(), [(AT, 4096)])),
+        ("kept_parts", |m| assert_eq!(m.kept_parts(), Some(vec![(AT, 4096, 2048)]))),
+        ("flush_inherited", |m| m.flush_inherited().unwrap()),
+    ];
+    let slow = |side| Hanging::slow(disk(side), (AT, 4096), (10, LIMIT / 4));
+    for (what, ask) in questions {
+        let (a, b) = (Hanging::new(disk(1)), slow(2));
+        let mirror = Mirror::together([(a, label(1)), (b, label(2))], 7);
+        ask(&mirror);
+        mirror.flush().unwrap();
+        assert_eq!(mirror.sides(), [0, 1], "{what}");
+    }
+    // So it is with a side that is being filled, and with one that is none.
+    let mirror = Mirror::solo(Arc::new(disk(1)), 3);
+    let b = slow(2);
+    mirror.join(new_side(b.clone()), &[]).unwrap();
+    assert_eq!(mirror.stored_there(), [(AT, 4096)]);
+    let timed = Timed::new(b, "a disk".into(), LIMIT, Arc::new(()));
+    assert!(timed.all_stored().is_ok() && !timed.is_lost());
+}
+
+/// Labels in the places of a disk that can be read, by place.
+fn labels_of(sim: &Sim) -> [Option<Label>; 4] {
+    LABEL_ADDRS.map(|at| Label::decode(&sim.peek(at, LABEL_BYTES as u64)).ok().flatten())
+}
+
+/// A label that is known to be in force is written over by none, whichever write or flush of the next one fails.
+fn is_there_still(sim: &Sim, label: &Label, what: &str) {
+    let places = labels_of(sim);
+    let kept = LABEL_ADDRS.iter().zip(&places).filter(|(at, _)| label.addrs().contains(at));
+    assert!(kept.into_iter().all(|(_, found)| found.as_ref() == Some(label)), "{what}: {places:?}");
+}
+
+#[test]
+fn a_label_that_failed_is_followed_by_one_in_its_place() {
+    for (op, side) in [(Op::Write, 0), (Op::Write, 1), (Op::Flush, 0), (Op::Flush, 1)] {
+        // Both labels of an opening.
+        for n in 1.. {
+            let sims = [1, 2].map(|n| Arc::new(disk(n)));
+            sims[side].fail(op, n, Persistence::Once);
+            let [a, b] = sims.clone();
+            let mirror = Mirror::opened([(a, label(1)), (b, label(2))], 5, 7).unwrap();
+            let what = format!("opening, {op:?} {n} of side {side}");
+            if mirror.sides() == [0, 1] {
+                assert_eq!(n, if op == Op::Write { 3 } else { 2 }, "{what}: it has not failed");
+                break;
+            }
+            mirror.flush().unwrap();
+            wait_for_calls(&mirror, side);
+            is_there_still(&sims[side], &label(side as u64 + 1), &what);
+            let [ours, theirs] = [1 - side, side].map(|n| read_label(&*sims[n]).unwrap().unwrap());
+            assert_eq!(meet(&ours, &theirs), Both::FirstAhead, "{what}");
+            assert_eq!((theirs.standing, theirs.number), (Standing::Stale, 2), "{what}");
+        }
+        // The labels of a side that is complete, and what a flush says after that.
+        for n in 1.. {
+            let sims = [1, 2].map(|n| Arc::new(Sim::new(SIZE, n)));
+            let mirror = Mirror::solo(sims[0].clone(), 3);
+            mirror.join(new_side(sims[1].clone()), &[]).unwrap();
+            mirror.copy(AT, 1 << 20).unwrap();
+            let before = sims.clone().map(|sim| read_label(&*sim).unwrap().unwrap());
+            sims[side].fail(op, n, Persistence::Once);
+            let done = mirror.complete();
+            let what = format!("complete, {op:?} {n} of side {side}");
+            if done.is_ok() {
+                let calls = if op == Op::Write { 3 } else { 2 + side as u64 };
+                assert_eq!(n, calls, "{what}: it has not failed");
+                break;
+            }
+            mirror.give_up("it was a test");
+            is_there_still(&sims[0], &before[0], &what);
+            is_there_still(&sims[1], &before[1], &what);
+            mirror.flush().unwrap();
+            wait_for_calls(&mirror, 1);
+            // That of the first was acknowledged if the second has failed.
+            is_there_still(&sims[side], &before[side], &what);
+            let [ours, theirs] = sims.clone().map(|sim| read_label(&*sim).unwrap().unwrap());
+            assert_eq!((ours.standing, meet(&ours, &theirs)), (Standing::Alone, Both::FirstAhead), "{what}");
+            // And it comes back, at whatever number it is.
+            mirror.join(new_side(sims[1].clone()), &[]).unwrap();
+            mirror.copy(AT, 1 << 20).unwrap();
+            mirror.complete().unwrap();
+            let [ours, theirs] = sims.map(|sim| read_label(&*sim).unwrap().unwrap());
+            assert_eq!(meet(&ours, &theirs), Both::Together, "{what}");
+        }
+        // What goes on alone says so, at last.
+        for n in 1.. {
+            let (sims, mirror) = pair();
+            let survivor = 1 - side;
+            let other = if op == Op::Write { Op::Flush } else { Op::Write };
+            sims[side].fail(Op::Write, 1, Persistence::Once);
+            mirror.write_at(AT, &[3; 4096]).unwrap();
+            wait_for_calls(&mirror, side);
+            sims[survivor].fail(other, n, Persistence::Once);
+            let what = format!("alone, {other:?} {n} of side {survivor}");
+            if mirror.flush().is_ok() {
+                assert_eq!(n, 3, "{what}: it has not failed");
+                break;
+            }
+            let before = label(survivor as u64 + 1);
+            is_there_still(&sims[survivor], &before, &what);
+            mirror.flush().unwrap();
+            is_there_still(&sims[survivor], &before, &what);
+            assert_eq!(standing(&*sims[survivor]), Standing::Alone, "{what}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use super::streams::{same_tree, store};
 use super::*;
 use crate::device::mirror::{Present, open_sides, write_label};
 use crate::device::{Device, Sim};
-use crate::format::mirror::{Label, Standing};
+use crate::fixtures::together_label;
 use crate::format::provenance::Provenance;
 use crate::format::terms::Terms;
 use crate::fs::{PurgeAsked, PurgeEnd, ReceiveOrder, ReceivedSnapshot, SendOrder, StreamError, parse_token};
@@ -315,23 +315,7 @@ fn what_came_of_a_snapshot_that_is_here_goes() {
 fn sides(image: &Sim) -> [Arc<Sim>; 2] {
     [1, 2].map(|side| {
         let disk = image.clone_image();
-        let label = Label {
-            pair: [5; 16],
-            number: 1,
-            side,
-            partner: 3 - side,
-            standing: Standing::Together,
-            current: 99,
-            parted_from: 0,
-            parted_at: 0,
-            earlier: Vec::new(),
-            limit_ms: 600_000,
-            opened: false,
-            home: None,
-            wide: 0,
-            path: Vec::new(),
-        };
-        write_label(&disk, &label).unwrap();
+        write_label(&disk, &together_label(side)).unwrap();
         Arc::new(disk)
     })
 }
