@@ -401,6 +401,7 @@ END
     cat >"$d/inside" <<END
 program=$program
 rounds=$rounds
+versions="$([ -n "${SMALL-}" ] || echo 3) 4.2"
 END
     cat >>"$d/inside" <<'END'
 # Lines are told as words.
@@ -422,7 +423,7 @@ mkdir data/.clones/c
 rpcbind
 serve
 rpc.mountd 2>/dev/null
-for v in 3 4.2; do
+for v in $versions; do
     at=$([ $v = 3 ] && echo /mnt/data || echo /)
     mount -t nfs -o "vers=$v,nolock,port=2049,rsize=4096" "127.0.0.1:$at" nfs || { echo "FAILED: no mount of NFS $v" && continue; }
     is "NFS $v lists" "d many" "$(ls -A nfs | grep -v '^\.nfs' | paste -sd ' ')"
@@ -544,6 +545,26 @@ a_containers() {
             said=$(setpriv --reuid=65534 --regid=65534 --clear-groups bwrap --unshare-all --bind "$mnt/image" / \
                 --bind "$mnt/volume" /data --proc /proc --dev /dev /bin/sh -c "$in_container" 2>&1) || fail "bwrap of a user: $said"
             is "in a container of a user" "$said_in_container" "$(paste -sd ' ' <<<"$said")"
+        fi
+        # And in a mount that no other user may use.
+        if [ $root ] && apart && here fusermount3 fuse3; then
+            # Where the device is root's alone, one that is not, here only.
+            mknod -m 666 "$place/fuse" c 10 229
+            mount --bind "$place/fuse" /dev/fuse
+            mkdir -p "$place/user/run" "$place/user/mnt"
+            chown -R 65534:65534 "$place/user"
+            said=$(SNAPFS_RUNTIME_DIR=$place/user/run setpriv --reuid=65534 --regid=65534 --clear-groups sh -euc '
+                chmod 700 "$2/run"
+                "$1" mount "$2/store" "$2/mnt" > /dev/null
+                cp -r "$3" "$2/mnt/image"
+                mkdir "$2/mnt/volume"
+                echo one > "$2/mnt/volume/file"
+                mkdir "$2/mnt/.snapshots/s"
+                echo two > "$2/mnt/volume/file"
+                bwrap --unshare-all --bind "$2/mnt/image" / --bind "$2/mnt/volume" /data --proc /proc --dev /dev /bin/sh -c "$4"
+                "$1" umount "$2/mnt"' sh "$program" "$place/user" "$mnt/image" "$in_container" 2>&1) || fail "a user's own: $said"
+            is "in a container of a user on his own mount" "$said_in_container" "$(paste -sd ' ' <<<"$said")"
+            umount /dev/fuse
         fi
         # A container that is there while snapshots come and go sees them.
         mkfifo "$place/ask" "$place/answer"
@@ -711,7 +732,7 @@ a_loops() {
 }
 
 chmod 755 "$place" # the users of some programs must get through
-start -o "dev,suid${root:+,allow_other}"
+start -o "cache=strict${root:+,dev,suid,allow_other}"
 for name in "$@"; do
     begin=$(now_ms)
     declare -F "a_$name" >/dev/null || fail "$name: none of samba nfs kernel_nfs containers podman loops"
