@@ -406,7 +406,7 @@ END
     chmod 755 "$d/init"
     cat >"$d/inside" <<END
 program=$program
-rounds=$rounds
+rounds=1
 versions="$([ -n "${SMALL-}" ] || echo 3) 4.2"
 END
     cat >>"$d/inside" <<'END'
@@ -588,6 +588,7 @@ a_containers() {
             rmdir "$mnt/.snapshots/again"
         done
         exec 8>&- 9<&-
+        rm "$place/ask" "$place/answer"
         echo two >"$mnt/volume/file"
         wait
     fi
@@ -663,6 +664,7 @@ a_podman() {
 
 a_loops() {
     local way n said pid
+    "$program" delete "$mnt" '@*' >/dev/null 2>&1 || true # what other parts have left
     mkdir -p "$mnt/tree/a/b/c"
     echo one >"$mnt/tree/a/b/c/file"
     ln -s .snapshots/s "$mnt/past"
