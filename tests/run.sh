@@ -35,6 +35,32 @@ if [ ${#missing[@]} -gt 0 ]; then
         echo "missing packages; run: sudo apt-get install ${missing[*]}" >&2
     fi
 fi
+
+# What tests/real/servers.sh tries the file system with; it says SKIPPED, and the package, for each that is missing.
+wanted=()
+want() { command -v "$1" >/dev/null 2>&1 || wanted+=("${@:2}"); }
+want bwrap bubblewrap
+want busybox busybox-static
+want podman podman crun
+want fuse-overlayfs fuse-overlayfs
+want linux.uml user-mode-linux
+want modprobe kmod
+# Servers that would listen everywhere as soon as they are installed: only where that starts no service.
+if [ -x /usr/sbin/policy-rc.d ] && ! /usr/sbin/policy-rc.d smbd start >/dev/null 2>&1; then
+    want smbd samba samba-vfs-modules
+    want smbclient smbclient
+    want ganesha.nfsd nfs-ganesha nfs-ganesha-vfs
+    want nfs-ls libnfs-utils
+    [ -e /usr/include/nfsc/libnfs.h ] || want no-such-header libnfs-dev
+    want rpcbind rpcbind
+    want rpc.nfsd nfs-kernel-server
+    want mount.nfs nfs-common
+fi
+if [ ${#wanted[@]} -gt 0 ] && [ $# = 0 ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    { apt-get update -qq &&
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" >/dev/null; } ||
+        echo "cannot install ${wanted[*]}" >&2
+fi
 for component in rustfmt clippy; do
     name=${component/rustfmt/fmt}
     if ! cargo "$name" --version >/dev/null 2>&1; then
@@ -72,7 +98,7 @@ cargo test --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?
 # Real programs on a real mount: too long for libtest, and only with everything else. Each says `ok: NAME` in the end.
 if [ $# = 0 ] && [ -e /dev/fuse ]; then
     export SNAPFS=${CARGO_TARGET_DIR:-target}/debug/snapfs
-    for script in tree programs apps conformance churn clones rollback mirror day; do
+    for script in tree programs apps conformance churn clones rollback mirror servers day; do
         step "tests/real/$script.sh"
         if ! SMALL=1 "tests/real/$script.sh" 2>&1 | tee -a "$log"; then
             status=1

@@ -265,7 +265,11 @@ impl Operations for Fs {
     }
 
     fn opendir(&self, _caller: &Caller, node: NodeId) -> Result<Handle> {
-        names::open_directory(&self.past, node)
+        names::open_directory(&self.past, node, OpenFlags::READ_ONLY)
+    }
+
+    fn opendir_to_search(&self, _caller: &Caller, node: NodeId) -> Result<Handle> {
+        names::open_directory(&self.past, node, OpenFlags { unlisted: true, ..OpenFlags::READ_ONLY })
     }
 
     fn readdir(

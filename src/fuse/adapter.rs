@@ -19,7 +19,8 @@ use super::ioctl;
 use super::locality::{Locality, Served};
 use super::read_buffer::with_pages;
 use super::reply::{
-    attributes, created, data, empty, entry, file_open_flags, found_at, nothing, opened, value, written,
+    attributes, created, data, empty, entry, file_open_flags, found_at, listing_open_flags, nothing, opened,
+    value, written,
 };
 use crate::ops::{
     Caching, DirEntry, Entry, Error, Handle, NodeId, Opening, Operations, Result, RoomFor, SeekTarget,
@@ -449,18 +450,15 @@ impl Filesystem for Adapter {
         self.changing.at_no_cost(None, move |ops| ops.fsync_then(node, handle, scope, answer));
     }
 
-    /// Listings are cached, except of a `.snapshots` directory, which changes without a request of the kernel's.
     fn opendir(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let _turn = self.arrived(req, 0);
         let _answer = self.changing.answering.begin();
-        let node = NodeId(ino.0);
-        let cache = match self.changing.ops.caching(node, convert::open_flags(flags.0).no_atime) {
-            _ if node.is_snapdir() => FopenFlags::empty(),
-            Caching::Keep => FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
-            Caching::Refresh => FopenFlags::FOPEN_CACHE_DIR,
-            Caching::Bypass => FopenFlags::empty(),
-        };
-        opened(reply, self.changing.ops.opendir(&caller(req, 0), node), cache);
+        let (who, node, ops) = (caller(req, 0), NodeId(ino.0), &self.changing.ops);
+        if convert::is_search_for_name(flags.0) {
+            return opened(reply, ops.opendir_to_search(&who, node), FopenFlags::empty());
+        }
+        let caching = ops.caching(node, convert::open_flags(flags.0).no_atime);
+        opened(reply, ops.opendir(&who, node), listing_open_flags(node, caching));
     }
 
     fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {

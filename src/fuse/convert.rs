@@ -130,7 +130,14 @@ pub(super) fn open_flags(flags: i32) -> OpenFlags {
         exclusive: flags & fcntl::O_EXCL != 0,
         sync: flags & (fcntl::O_SYNC | fcntl::O_DSYNC) != 0,
         no_atime: flags & fcntl::O_NOATIME != 0,
+        unlisted: false,
     }
+}
+
+/// True if the kernel itself opens a directory, to find the name of what it was asked for by a file handle (fs/exportfs):
+/// all system calls of a 64-bit kernel add O_LARGEFILE to the flags, and so does its NFS server.
+pub(super) fn is_search_for_name(flags: i32) -> bool {
+    cfg!(target_pointer_width = "64") && flags == fcntl::O_RDONLY
 }
 
 /// `None` for combinations.

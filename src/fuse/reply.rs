@@ -2,7 +2,7 @@
 
 use super::convert;
 use super::errno::errno;
-use crate::ops::{Attr, Caching, Entry, Handle, Result};
+use crate::ops::{Attr, Caching, Entry, Handle, NodeId, Result};
 use fuser::{
     Errno, FileHandle, FopenFlags, Generation, ReplyAttr, ReplyCreate, ReplyData, ReplyEmpty, ReplyEntry,
     ReplyLseek, ReplyOpen, ReplyWrite, ReplyXattr,
@@ -55,6 +55,16 @@ pub(super) fn opened(reply: ReplyOpen, result: Result<Handle>, flags: FopenFlags
     match result {
         Ok(h) => reply.opened(FileHandle(h.0), flags),
         Err(e) => reply.error(errno(&e)),
+    }
+}
+
+/// A listing is cached, except of a `.snapshots` directory, which changes without a request of the kernel's.
+pub(super) fn listing_open_flags(node: NodeId, caching: Caching) -> FopenFlags {
+    match caching {
+        _ if node.is_snapdir() => FopenFlags::empty(),
+        Caching::Keep => FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE,
+        Caching::Refresh => FopenFlags::FOPEN_CACHE_DIR,
+        Caching::Bypass => FopenFlags::empty(),
     }
 }
 

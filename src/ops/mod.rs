@@ -5,10 +5,12 @@
 
 mod file_type;
 mod node;
+mod open_flags;
 mod request;
 mod room_for;
 
 pub use file_type::FileType;
 pub use node::{Entrance, NodeId, NodeKind, Way};
+pub use open_flags::OpenFlags;
 pub use request::*;
 pub use room_for::{ROOM_WAIT_MAX, RoomFor};

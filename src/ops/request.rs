@@ -2,6 +2,7 @@
 
 use super::file_type::FileType;
 use super::node::NodeId;
+use super::open_flags::OpenFlags;
 use super::room_for::RoomFor;
 use parking_lot::RwLockReadGuard;
 use std::sync::Arc;
@@ -119,43 +120,6 @@ pub struct FileFlags {
     pub no_atime: bool,
     /// `S`: every write is durable when it returns.
     pub sync: bool,
-}
-
-/// How a file is opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct OpenFlags {
-    /// Reading allowed.
-    pub read: bool,
-    /// Writing allowed.
-    pub write: bool,
-    /// Every write goes to the end, and the file system finds it.
-    pub append: bool,
-    /// Every write goes to the end, whoever finds it (`O_APPEND`).
-    pub at_end: bool,
-    /// Cut to nothing on open (`O_TRUNC`).
-    pub truncate: bool,
-    /// `O_EXCL` of a creation.
-    pub exclusive: bool,
-    /// `O_SYNC` or `O_DSYNC`: a write returns when it is durable.
-    pub sync: bool,
-    /// `O_NOATIME`: reading leaves no trace.
-    pub no_atime: bool,
-}
-
-impl OpenFlags {
-    /// To read, and nothing else.
-    pub const READ_ONLY: OpenFlags = OpenFlags {
-        read: true,
-        write: false,
-        append: false,
-        at_end: false,
-        truncate: false,
-        exclusive: false,
-        sync: false,
-        no_atime: false,
-    };
-    /// To read and write, and nothing else.
-    pub const READ_WRITE: OpenFlags = OpenFlags { write: true, ..OpenFlags::READ_ONLY };
 }
 
 /// What a transport may do with what it has cached of a node when that is opened.
@@ -524,6 +488,10 @@ pub trait Operations: Send + Sync {
     }
     /// Opens a directory.
     fn opendir(&self, caller: &Caller, node: NodeId) -> Result<Handle>;
+    /// The same to find the name of what is in it: what is found by name only is listed too.
+    fn opendir_to_search(&self, caller: &Caller, node: NodeId) -> Result<Handle> {
+        self.opendir(caller, node)
+    }
     /// Entries behind cookie `after` (0: from the start, `.` and `..` first), in cookie order, until `sink` returns
     /// false (that entry was not taken). With `plus` each entry has attributes.
     fn readdir(

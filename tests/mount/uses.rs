@@ -382,6 +382,66 @@ fn file_handles_outlive_the_mount() {
     p.umount();
 }
 
+/// A server knows a directory by its handle alone. The kernel asks for the way up, and in each directory for the name of the
+/// one below.
+#[test]
+fn handles_of_the_past_and_of_clones_outlive_the_mount() {
+    if !can_mount() {
+        return;
+    }
+    if !is_root() {
+        return skipped("no root: files are not opened by handle");
+    }
+    for options in ["", "snapdir=visible", "snapdir_name=.past"] {
+        let p = Place::new();
+        p.mount(options);
+        let snapdir = if options.contains("name") { ".past" } else { ".snapshots" };
+        fs::create_dir_all(p.path("d/e")).unwrap();
+        fs::write(p.path("d/e/f"), "content").unwrap();
+        p.ok(&["create", "mnt", "s"]);
+        p.ok(&["clone", "mnt", "c"]);
+        p.ok(&["create", "mnt/.clones/c", "t"]);
+        let ways = [
+            "PAST",
+            "PAST/s",
+            "PAST/s/d/e",
+            "d/PAST",
+            "d/PAST/s",
+            "d/PAST/s/e",
+            ".clones",
+            ".clones/c",
+            ".clones/c/d/e",
+            ".clones/c/PAST",
+            ".clones/c/d/PAST/t/e",
+        ];
+        let ways = ways.map(|way| p.path(&way.replace("PAST", snapdir)));
+        let handles = ways.each_ref().map(|way| raw::handle_of(way).unwrap());
+        p.umount();
+        p.mount(options);
+        let root = File::open(p.path("")).unwrap();
+        let open = |n: usize| raw::open_handle(&root, &handles[n], libc::O_RDONLY);
+        // The deepest first: what is above is not known yet either.
+        for n in (0..ways.len()).rev() {
+            let dir = open(n).unwrap();
+            assert_eq!(fs::read_link(format!("/proc/self/fd/{}", dir.as_raw_fd())).unwrap(), ways[n]);
+        }
+        let shown = if options.contains("visible") { vec!["d", ".snapshots"] } else { vec!["d"] };
+        assert_eq!((names(&p.path("")), names(&p.path("d"))), (owned(&shown), owned(&["e"])));
+        p.ok(&["delete", "mnt", "s"]);
+        p.ok(&["drop", "mnt", "c"]);
+        for n in [1, 2, 4, 5, 7, 8, 9, 10] {
+            refuses(open(n), libc::ESTALE);
+        }
+        drop(root);
+        p.umount();
+        p.check();
+    }
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
 #[test]
 fn events_reach_who_watches() {
     if !can_mount() {

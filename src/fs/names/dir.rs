@@ -11,13 +11,15 @@ use crate::fs::error::{damaged, inconsistent};
 use crate::fs::heads::{Heads, Target, snapdir_node, target};
 use crate::fs::items::Items;
 use crate::fs::listing::Listing;
-use crate::fs::options::SnapdirMode;
+use crate::fs::options::{CLONEDIR_NAME, SnapdirMode};
 use crate::fs::past::{MAIN_CLONEDIR, Past};
 use crate::ops::{Entry, Error, FileType, Handle, NodeId, OpenFlags, Result};
 use crate::volume::View;
 
 /// Cookie of a listed `.snapshots`: behind every hash.
 const COOKIE_SNAPDIR: u64 = u64::MAX >> 1;
+/// Cookies of `.snapshots` and `.clones` where they are looked for: before every hash, so that no name has to be read.
+const COOKIE_UNLISTED: u64 = 3;
 
 /// See [`Operations::lookup`](crate::ops::Operations::lookup).
 pub fn find(past: &Past, parent: NodeId, name: &[u8]) -> Result<Entry> {
@@ -81,20 +83,34 @@ pub fn list(past: &Past, handle: Handle, mut listing: Listing) -> Result<()> {
     };
     let dir = Ino(node.ino());
     let inode = view.inode(dir)?.ok_or(Error::Stale)?;
-    if !listing.give_dots(parent_node(heads, node, inode.parent))?
-        || !list_names(heads, &view, dir, &mut listing)?
-    {
-        return Ok(());
-    }
-    if node.is_live() && dir == Ino::ROOT && heads.options.snapdir == SnapdirMode::Visible {
-        let (snapdir, mut answered) = (snapdir_node(node), false);
-        let entry = || past.snapdir_entry(snapdir).inspect(|_| answered = true);
-        let name = &heads.options.snapdir_name;
-        if !listing.give(COOKIE_SNAPDIR, snapdir, FileType::Directory, name, entry)? && answered {
-            past.known_snapdirs.forget(snapdir, 1);
-        }
-    }
+    let is_visible = node.is_live() && dir == Ino::ROOT && heads.options.snapdir == SnapdirMode::Visible;
+    let all = node.is_live() && heads.handles.get(node, handle)?.flags.unlisted;
+    let _ = listing.give_dots(parent_node(heads, node, inode.parent))?
+        && (!all || list_unlisted(past, dir, &mut listing)?)
+        && list_names(heads, &view, dir, &mut listing)?
+        && (!is_visible || all || list_snapdir(past, COOKIE_SNAPDIR, &mut listing)?);
     Ok(())
+}
+
+/// What is found by name only.
+fn list_unlisted(past: &Past, dir: Ino, listing: &mut Listing) -> Result<bool> {
+    let (heads, clonedir) = (&past.commits.heads, NodeId::clonedir(listing.node.slot()));
+    let entry = || past.clonedir_entry(clonedir);
+    Ok((!is_snapdir(heads, dir, &heads.options.snapdir_name)
+        || list_snapdir(past, COOKIE_UNLISTED, listing)?)
+        && (!is_clonedir(heads, dir, CLONEDIR_NAME)
+            || listing.give(COOKIE_UNLISTED + 1, clonedir, FileType::Directory, CLONEDIR_NAME, entry)?))
+}
+
+fn list_snapdir(past: &Past, cookie: u64, listing: &mut Listing) -> Result<bool> {
+    let (snapdir, mut answered) = (snapdir_node(listing.node), false);
+    let entry = || past.snapdir_entry(snapdir).inspect(|_| answered = true);
+    let name = &past.commits.heads.options.snapdir_name;
+    let taken = listing.give(cookie, snapdir, FileType::Directory, name, entry)?;
+    if !taken && answered {
+        past.known_snapdirs.forget(snapdir, 1);
+    }
+    Ok(taken)
 }
 
 fn list_names(heads: &Heads, view: &View, dir: Ino, listing: &mut Listing) -> Result<bool> {
@@ -118,9 +134,8 @@ fn list_names(heads: &Heads, view: &View, dir: Ino, listing: &mut Listing) -> Re
 }
 
 /// See [`Operations::opendir`](crate::ops::Operations::opendir).
-pub fn open_directory(past: &Past, node: NodeId) -> Result<Handle> {
+pub fn open_directory(past: &Past, node: NodeId, flags: OpenFlags) -> Result<Handle> {
     let heads = &past.commits.heads;
-    let flags = OpenFlags::READ_ONLY;
     let view = match target(node) {
         Target::Snapdir(_) => {
             past.snapdir_attr(node)?;

@@ -317,6 +317,45 @@ fn showing_and_hiding() {
     }
 }
 
+/// The kernel looks for the name of what it knows by number: it must be there however the listing is cut.
+#[test]
+fn whoever_searches_finds_what_is_not_listed() {
+    for (snapdir, snapdir_everywhere) in
+        [(SnapdirMode::Hidden, true), (SnapdirMode::Visible, true), (SnapdirMode::Hidden, false)]
+    {
+        let t = T::with(1 << 30, FsOptions { snapdir, snapdir_everywhere, ..FsOptions::default() });
+        let d = t.mkdir(ROOT, "d").unwrap();
+        t.mkdir(d, "e").unwrap();
+        let past = t.snapshot("s");
+        let searched = |dir| {
+            let handle = t.fs.opendir_to_search(&USER, dir).unwrap();
+            let (mut found, mut after) = (Vec::new(), 0);
+            loop {
+                let (mut more, from) = (false, after);
+                let mut take = |e: &DirEntry| {
+                    let taken = !std::mem::replace(&mut more, true);
+                    if taken {
+                        found.push((String::from_utf8(e.name.clone()).unwrap(), e.node));
+                        after = e.cookie;
+                    }
+                    taken
+                };
+                t.fs.readdir(dir, handle, from, true, &mut take).unwrap();
+                if !more {
+                    t.fs.releasedir(dir, handle);
+                    break found.split_off(2);
+                }
+            }
+        };
+        let entry = |dir, name: &str| (name.to_string(), t.find(dir, name).unwrap());
+        assert_eq!(searched(ROOT), [".snapshots", ".clones", "d"].map(|name| entry(ROOT, name)));
+        let own = if snapdir_everywhere { vec![entry(d, ".snapshots")] } else { vec![] };
+        assert_eq!(searched(d), [own, vec![entry(d, "e")]].concat());
+        assert_eq!(searched(SNAPDIR), [("s".to_string(), past)]);
+        assert_eq!(searched(past), [entry(past, "d")]);
+    }
+}
+
 #[test]
 fn attributes_of_snapdir_and_snapshots() {
     let t = T::new();
