@@ -385,6 +385,7 @@ fn what_has_no_name_in_the_line_is_no_part_of_what_begins_in_it() {
     cow(&b, ROOT);
     let (f, mut bytes) = image(&b, 64);
     (0..600).for_each(|n| b.write(nameless, n * 8192, &[1; 4096]));
+    let _kept = b.open(nameless.0, RO);
     b.rm(ROOT, "gone");
     b.fs.commit().unwrap();
     b.snapshot("zero");
@@ -397,6 +398,7 @@ fn what_has_no_name_in_the_line_is_no_part_of_what_begins_in_it() {
     a.fs.commit().unwrap();
     a.snapshot("two");
     (0..600).for_each(|n| b.write(nameless, n * 8192, &[2; 4096]));
+    [f, nameless].into_iter().for_each(|(node, handle)| b.fs.release(node, handle));
     assert_eq!(rest(&b).1, 609 * BLOCK, "what has no name as well");
     let got = b.receive(&a.send("two", Some("one")).0).unwrap();
     same_tree((&a, &a.named("two")), (&b, &got.snapshot), "two");
