@@ -1,12 +1,11 @@
 //! What several lines of a volume have to do with each other, and what there is only so much of: names, slots, generations,
 //! space that is held back, and the log.
 
-use super::tests::{SIZE, audit, content, new_snapshot, open, put, write};
+use super::tests::{SIZE, audit, content, new_snapshot, open, put};
 use super::*;
 use crate::device::{CrashPolicy, Sim};
 use crate::format::provenance::Provenance;
 use crate::format::{Copies, Generation, LineId, Slot};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What is held back for each line comes in at one instant, and so is in one commit: at every place where it is cut
