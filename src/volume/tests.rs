@@ -189,7 +189,7 @@ pub(super) fn audit(volume: &Volume, seed: u64) {
     assert!(report.is_clean(), "seed {seed}: {:#?}", report.problems);
 }
 
-pub(super) fn write(volume: &Volume, line: LineId, content: &mut Objects, rng: &mut fastrand::Rng) {
+fn write(volume: &Volume, line: LineId, content: &mut Objects, rng: &mut fastrand::Rng) {
     let object = rng.u64(16..400);
     let (inline, extent) = (Key::new(object, Kind::Inline, 0), Key::new(object, Kind::Extent, 0));
     let data = vec![rng.u8(1..); if rng.bool() { rng.usize(1..2000) } else { 4096 * rng.usize(1..40) }];

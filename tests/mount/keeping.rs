@@ -224,7 +224,10 @@ fn a_trash_on_a_real_mount() {
 fn all_that_keeps_and_deletes_at_once() {
     const ROUNDS: usize = 24;
     /// What is said when somebody else was faster. Of hundreds of commands at once nothing else goes wrong.
-    const REASONS: [&str; 12] = [
+    const REASONS: [&str; 15] = [
+        "it is held (t); 'snapfs release MNT",
+        ": in use",
+        "nothing was changed, try again",
         "a snapshot of that name exists",
         "a clone of that name exists",
         "no such snapshot",
