@@ -197,8 +197,7 @@ impl Volume {
     /// The line in which something is received that is told against a snapshot.
     pub fn received_against(&self, base: ViewId) -> Option<LineRecord> {
         let state = self.state.read();
-        let mut receiving = state.lines.records().filter(|line| line.state == LineState::Receiving);
-        receiving.find(|line| line.base == Some(base)).cloned()
+        state.lines.receiving().find(|line| line.base == Some(base)).cloned()
     }
 
     /// What a snapshot is known by in all stores. One that was there before a split is the same in both.
