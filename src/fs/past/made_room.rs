@@ -30,7 +30,7 @@ pub struct RoomUses {
 }
 
 /// What was found when somebody waited, of a store without points behind the trip wire.
-pub struct Found {
+pub struct FoundRoom {
     /// Snapshots that may go.
     pub may_go: Vec<ViewId>,
     /// As of the commit before this epoch: what is deleted afterwards may leave them more.
@@ -59,7 +59,7 @@ pub struct MadeRoom {
     /// It is out of date.
     pub is_old: AtomicBool,
     /// What was found when somebody waited.
-    pub found: Mutex<Option<Found>>,
+    pub found: Mutex<Option<FoundRoom>>,
 }
 
 impl MadeRoom {

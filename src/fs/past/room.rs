@@ -10,7 +10,7 @@
 //! Whoever waits here holds nothing, and one at a time lets something go; the others find that room was made. What may be had so is known ahead,
 //! so that `statfs` tells it at no cost.
 
-use super::made_room::{Counted, Found, RoomUses};
+use super::made_room::{Counted, FoundRoom, RoomUses};
 use super::snapdir::Past;
 use crate::format::line::LineState;
 use crate::format::{Ino, ViewId};
@@ -286,7 +286,7 @@ impl Past {
         let together = planner.would_free(&ids(&all))?;
         if self.commits.heads.main().tripwire.newest().is_none() {
             self.room.may_free.store(together, SeqCst);
-            *self.room.found.lock() = Some(Found { may_go: ids(&all), epoch, together });
+            *self.room.found.lock() = Some(FoundRoom { may_go: ids(&all), epoch, together });
         }
         if together == 0 {
             return Ok(false);
