@@ -372,7 +372,7 @@ impl Volume {
 
     /// Lines of which snapshots are taken by themselves.
     pub fn scheduled_lines(&self) -> Vec<LineRecord> {
-        self.state.read().lines.records().filter(|line| !line.schedules.is_empty()).cloned().collect()
+        self.state.read().lines.scheduled().cloned().collect()
     }
 
     /// Clones that may go by themselves.

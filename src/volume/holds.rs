@@ -40,11 +40,13 @@ impl VolumeState {
 
     pub(super) fn set_hold(&mut self, hold: HoldRecord) {
         self.holds.set(hold);
+        self.keepers_changed += 1;
         self.changed = true;
     }
 
     pub(super) fn end_hold(&mut self, number: u64) {
         self.holds.remove(number);
+        self.keepers_changed += 1;
         self.changed = true;
     }
 

@@ -13,11 +13,13 @@ use crate::format::log::Effect;
 impl VolumeState {
     pub(super) fn set_hydration(&mut self, record: HydrationRecord) {
         self.hydrations.set(record);
+        self.keepers_changed += 1;
         self.changed = true;
     }
 
     pub(super) fn remove_hydration(&mut self, number: u64) {
         self.hydrations.remove(number);
+        self.keepers_changed += 1;
         self.changed = true;
     }
 

@@ -27,7 +27,27 @@ pub struct Lineage {
     pub newest_below: Option<ViewId>,
 }
 
+/// What keeps snapshots from going, as far as the store knows: as long as two of these are equal, nothing of it has changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnapshotUses {
+    readers: u64,
+    keepers: u64,
+    lines: u64,
+    needed: Vec<ViewId>,
+}
+
 impl Volume {
+    /// What keeps snapshots from going now. Costs the same however many there are.
+    pub fn snapshot_uses(&self) -> SnapshotUses {
+        let state = self.state.read();
+        SnapshotUses {
+            readers: self.shared.snapshot_readers_changed(),
+            keepers: state.keepers_changed,
+            lines: state.lines.changes,
+            needed: self.purging.needed(),
+        }
+    }
+
     /// True if somebody reads the snapshot of that number.
     pub fn is_read(&self, id: ViewId) -> bool {
         self.shared.is_read(id)

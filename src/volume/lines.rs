@@ -6,8 +6,8 @@
 use super::error::corrupt;
 use super::history::History;
 use super::slots::Slots;
-use super::{Result, VolumeError};
-use crate::format::line::LineRecord;
+use super::{Result, VolumeError, visits};
+use crate::format::line::{LineRecord, LineState};
 use crate::format::superblock::Superblock;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{LineId, Slot, ViewId};
@@ -38,6 +38,12 @@ pub(super) struct Lines {
     by_slot: BTreeMap<Slot, ViewId>,
     /// Lines that may go by themselves.
     ending: BTreeSet<LineId>,
+    /// Lines of which snapshots are taken by themselves.
+    scheduled: BTreeSet<LineId>,
+    /// Lines that are being received.
+    receiving: BTreeSet<LineId>,
+    /// How often one has come, gone or changed.
+    pub changes: u64,
     dirty: BTreeSet<LineId>,
     /// How many lines are compared with a snapshot.
     bases: HashMap<ViewId, usize>,
@@ -57,6 +63,9 @@ impl Lines {
             slots: Slots::new(superblock.next_generation),
             by_slot: BTreeMap::new(),
             ending: BTreeSet::new(),
+            scheduled: BTreeSet::new(),
+            receiving: BTreeSet::new(),
+            changes: 0,
             dirty: BTreeSet::new(),
             bases: HashMap::new(),
             frozen: BTreeMap::new(),
@@ -87,7 +96,7 @@ impl Lines {
     }
 
     pub fn records(&self) -> impl Iterator<Item = &LineRecord> {
-        self.map.values().map(|line| &line.record)
+        self.map.values().map(|line| &line.record).inspect(|_| visits::count())
     }
 
     /// Lines with numbers above `after`.
@@ -97,7 +106,39 @@ impl Lines {
 
     /// Those that may go by themselves.
     pub fn ending(&self) -> impl Iterator<Item = &LineRecord> {
-        self.ending.iter().filter_map(|id| Some(&self.map.get(id)?.record))
+        self.of(&self.ending)
+    }
+
+    /// Those of which snapshots are taken by themselves.
+    pub fn scheduled(&self) -> impl Iterator<Item = &LineRecord> {
+        self.of(&self.scheduled)
+    }
+
+    /// Those that are being received.
+    pub fn receiving(&self) -> impl Iterator<Item = &LineRecord> {
+        self.of(&self.receiving)
+    }
+
+    fn of(&self, some: &BTreeSet<LineId>) -> impl Iterator<Item = &LineRecord> {
+        some.iter().filter_map(|id| Some(&self.map.get(id)?.record)).inspect(|_| visits::count())
+    }
+
+    /// The record of a line is new, is another, or is gone: has those be found that are looked for often.
+    fn enter(&mut self, line: LineId) {
+        self.changes += 1;
+        let record = self.map.get(&line).map(|line| &line.record);
+        let is = |what: fn(&LineRecord) -> bool| record.is_some_and(what);
+        for (all, is_in) in [
+            (&mut self.ending, is(|record| record.terms.ends())),
+            (&mut self.scheduled, is(|record| !record.schedules.is_empty())),
+            (&mut self.receiving, is(|record| record.state == LineState::Receiving)),
+        ] {
+            if is_in {
+                all.insert(line)
+            } else {
+                all.remove(&line)
+            };
+        }
     }
 
     /// The head of a line.
@@ -199,13 +240,12 @@ impl Lines {
         if !record.name.is_empty() {
             self.by_name.insert(record.name.clone(), record.id);
         }
-        self.dirty.insert(record.id);
-        if record.terms.ends() {
-            self.ending.insert(record.id);
-        }
-        self.origins.extend(record.origin.map(|origin| (origin, record.id)));
+        let id = record.id;
+        self.dirty.insert(id);
+        self.origins.extend(record.origin.map(|origin| (origin, id)));
         record.base.into_iter().for_each(|base| *self.bases.entry(base).or_default() += 1);
-        self.map.insert(record.id, Line { record, numbers: BTreeSet::new() });
+        self.map.insert(id, Line { record, numbers: BTreeSet::new() });
+        self.enter(id);
     }
 
     /// Enters a snapshot with a free slot, under its name if it is of a line.
@@ -246,15 +286,11 @@ impl Lines {
 
     /// Changes the record of a line; its number and name stay.
     pub fn change(&mut self, line: LineId, change: impl FnOnce(&mut LineRecord)) {
-        if let Some(line) = self.map.get_mut(&line) {
-            change(&mut line.record);
-            self.dirty.insert(line.record.id);
-            if line.record.terms.ends() {
-                self.ending.insert(line.record.id);
-            } else {
-                self.ending.remove(&line.record.id);
-            }
-            self.origins.extend(line.record.origin.map(|origin| (origin, line.record.id)));
+        if let Some(of) = self.map.get_mut(&line) {
+            change(&mut of.record);
+            self.dirty.insert(line);
+            self.origins.extend(of.record.origin.map(|origin| (origin, line)));
+            self.enter(line);
         }
     }
 
@@ -279,7 +315,7 @@ impl Lines {
     pub fn remove(&mut self, line: LineId) {
         if let Some(gone) = self.map.remove(&line) {
             self.by_name.remove(&gone.record.name);
-            self.ending.remove(&line);
+            self.enter(line);
             self.dirty.insert(line);
             self.forget_origin(line, gone.record.origin);
             self.leave_base(gone.record.base);
@@ -300,6 +336,7 @@ impl Lines {
     pub fn set_base(&mut self, line: LineId, base: Option<ViewId>) {
         let Some(of) = self.map.get_mut(&line) else { return };
         let old = std::mem::replace(&mut of.record.base, base);
+        self.changes += 1;
         self.dirty.insert(line);
         base.into_iter().for_each(|base| *self.bases.entry(base).or_default() += 1);
         self.leave_base(old);

@@ -68,6 +68,7 @@ mod turn;
 mod txn;
 mod unnamed;
 mod view;
+pub(crate) mod visits;
 #[expect(clippy::module_inception, reason = "the module is named after the type that everybody has from it")]
 mod volume;
 mod writer;
@@ -93,7 +94,7 @@ pub use error::{DAMAGED, Result, VolumeError};
 pub use filling::{FillFrom, Filled};
 pub use holds::NewHold;
 pub use homes::AtHome;
-pub use lineage::{Ancestor, Lineage};
+pub use lineage::{Ancestor, Lineage, SnapshotUses};
 pub use mirroring::{RINGS, StaleSide, newest_superblock};
 pub use open::last_inode;
 pub use options::OpenOptions;

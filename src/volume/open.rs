@@ -265,6 +265,7 @@ impl Volume {
             peers: loaded.peers,
             peers_dirty: BTreeSet::new(),
             hydrations: Hydrations::default(),
+            keepers_changed: 0,
             holds: Holds::default(),
             trash: Numbered::default(),
             changed: false,

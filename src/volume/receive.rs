@@ -39,8 +39,7 @@ impl VolumeState {
 
     /// The line in which something is received that is told against a snapshot.
     pub(super) fn arrival_on(&self, base: ViewId) -> Option<&LineRecord> {
-        let mut receiving = self.lines.records().filter(|line| line.state == LineState::Receiving);
-        receiving.find(|line| line.base == Some(base))
+        self.lines.receiving().find(|line| line.base == Some(base))
     }
 
     pub(super) fn set_line_state(&mut self, line: LineId, state: LineState) {

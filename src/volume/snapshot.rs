@@ -5,7 +5,7 @@ use super::history::Point;
 use super::lines::{NO_GENERATION, NO_NUMBER, NO_SLOT};
 use super::state::{StateTurn, VolumeState};
 use super::view::Pin;
-use super::{NewHold, ReserveFor, Result, Txn, View, Volume, VolumeError};
+use super::{NewHold, ReserveFor, Result, Txn, View, Volume, VolumeError, visits};
 use crate::format::age::AgeRecord;
 use crate::format::ids::COUNTER_MAX;
 use crate::format::log::{Effect, Effects};
@@ -252,6 +252,7 @@ impl Txn<'_> {
 }
 
 pub(super) fn info(record: &ViewRecord) -> SnapshotInfo {
+    visits::count();
     SnapshotInfo {
         id: record.id,
         line: record.line,

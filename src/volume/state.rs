@@ -120,6 +120,8 @@ pub(super) struct VolumeState {
     pub peers_dirty: BTreeSet<u64>,
     /// Copies that are made in other stores.
     pub hydrations: Hydrations,
+    /// How often a copy or a hold, which keep snapshots from going, has come, changed or gone.
+    pub keepers_changed: u64,
     /// Holds of snapshots, and the age of the store.
     pub holds: Holds,
     /// What was deleted and can be brought back.

@@ -125,7 +125,7 @@ impl Txn<'_> {
         let bases = self.state().bases_after_promotion(from, line);
         let mut effects: Vec<_> = renamed.iter().map(|(id, name)| Effect::Rename(*id, name)).collect();
         effects.extend([Effect::Point(point.clone()), Effect::Promote(to)]);
-        effects_of(&bases).into_iter().for_each(|effect| effects.push(effect));
+        effects_of(&bases).for_each(|effect| effects.push(effect));
         let mut turn = self.end_with(&effects);
         let state = turn.alone();
         renamed.iter().for_each(|(id, name)| state.rename(*id, name));

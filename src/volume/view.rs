@@ -9,6 +9,7 @@ use crate::tree::{self, Child, DiffItem, Item, Pager};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// Reads of an extent that are at least this long belong to a stream.
 const STREAM_BYTES_MIN: usize = 64 << 10;
@@ -22,6 +23,8 @@ pub(super) struct Shared {
     readers: Mutex<BTreeMap<Epoch, usize>>,
     /// Readers of snapshots: a deleted one stays in the history until they are gone.
     snapshot_readers: Mutex<HashMap<ViewId, usize>>,
+    /// How often one of these has come or gone.
+    snapshot_readers_changed: AtomicU64,
     /// Those who know numbers of nodes of a line, by its slot: it is nobody else's until they are gone.
     line_users: Mutex<HashMap<Slot, usize>>,
 }
@@ -33,6 +36,7 @@ impl Shared {
             places,
             readers: Mutex::default(),
             snapshot_readers: Mutex::default(),
+            snapshot_readers_changed: AtomicU64::new(0),
             line_users: Mutex::default(),
         }
     }
@@ -49,6 +53,11 @@ impl Shared {
     /// True if somebody reads this snapshot.
     pub fn is_read(&self, id: ViewId) -> bool {
         self.snapshot_readers.lock().contains_key(&id)
+    }
+
+    /// How often a reader of any snapshot has come or gone.
+    pub fn snapshot_readers_changed(&self) -> u64 {
+        self.snapshot_readers_changed.load(SeqCst)
     }
 
     /// How many read this snapshot.
@@ -82,6 +91,7 @@ impl Pin {
 
     pub fn snapshot(shared: &Arc<Shared>, id: ViewId) -> Arc<Pin> {
         *shared.snapshot_readers.lock().entry(id).or_default() += 1;
+        shared.snapshot_readers_changed.fetch_add(1, SeqCst);
         Arc::new(Pin { shared: shared.clone(), hold: Hold::Snapshot(id) })
     }
 }
@@ -128,14 +138,17 @@ impl Drop for Pin {
                     m.remove(&k);
                 },
             ),
-            Hold::Snapshot(id) => leave(
-                &mut *self.shared.snapshot_readers.lock(),
-                id,
-                |m, k| m.get_mut(&k),
-                |m, k| {
-                    m.remove(&k);
-                },
-            ),
+            Hold::Snapshot(id) => {
+                leave(
+                    &mut *self.shared.snapshot_readers.lock(),
+                    id,
+                    |m, k| m.get_mut(&k),
+                    |m, k| {
+                        m.remove(&k);
+                    },
+                );
+                self.shared.snapshot_readers_changed.fetch_add(1, SeqCst);
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::format::{Epoch, ViewId};
 use crate::ops::RoomFor;
+use crate::volume::SnapshotUses;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -19,8 +20,19 @@ pub struct Counted {
     pub gone_bytes: u64,
 }
 
+/// What the list of snapshots that may go follows from, besides snapshots, schedules and time: as long as this is equal, so is that.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RoomUses {
+    /// What the store knows.
+    pub store: SnapshotUses,
+    /// How often one came to be, or ceased to be, a file system of its own.
+    pub standing: u64,
+    /// The points behind the trip wire that would be let go of, and how many bytes have gone since.
+    pub points: (Vec<ViewId>, u64),
+}
+
 /// What was found when somebody waited, of a store without points behind the trip wire.
-pub struct Found {
+pub struct FoundRoom {
     /// Snapshots that may go.
     pub may_go: Vec<ViewId>,
     /// As of the commit before this epoch: what is deleted afterwards may leave them more.
@@ -56,10 +68,14 @@ pub struct MadeRoom {
     pub may_free: AtomicU64,
     /// When it was counted, and of what.
     pub counted: Mutex<Option<(Duration, Counted)>>,
+    /// When it was looked last what may go, and what that follows from.
+    pub looked: Mutex<Option<(Duration, RoomUses)>>,
+    /// How often a snapshot came to be, or ceased to be, a file system of its own.
+    pub standing: AtomicU64,
     /// It is out of date.
     pub is_old: AtomicBool,
     /// What was found when somebody waited.
-    pub found: Mutex<Option<Found>>,
+    pub found: Mutex<Option<FoundRoom>>,
 }
 
 impl MadeRoom {
@@ -86,6 +102,7 @@ impl MadeRoom {
     pub fn end(&self) {
         self.may_free.store(0, SeqCst);
         *self.counted.lock() = None;
+        *self.looked.lock() = None;
     }
 
     /// Bytes that come back if all snapshots go that may go by themselves. As of the last count.

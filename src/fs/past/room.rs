@@ -10,7 +10,7 @@
 //! Whoever waits here holds nothing, and one at a time lets something go; the others find that room was made. What may be had so is known ahead,
 //! so that `statfs` tells it at no cost.
 
-use super::made_room::{Counted, Found, beside};
+use super::made_room::{Counted, FoundRoom, RoomUses, beside};
 use super::snapdir::Past;
 use crate::format::line::LineState;
 use crate::format::{Ino, ViewId};
@@ -46,11 +46,24 @@ impl Past {
         let gone_bytes = wire.gone().bytes;
         // Points that hold what was deleted just now go, too, before a write fails.
         let points = if gone_bytes > 0 { wire.points() } else { Vec::new() };
+        let uses = RoomUses {
+            store: heads.volume.snapshot_uses(),
+            standing: self.room.standing.load(SeqCst),
+            points: (points_of(&points), gone_bytes),
+        };
+        // What costs by how many snapshots there are is done only if something has changed.
+        let is_as_before = |(at, of): &(Duration, RoomUses)| *of == uses && passed < *at + COUNT_INTERVAL;
+        let is_old = self.room.is_old.swap(false, SeqCst);
+        if !is_old && self.room.looked.lock().as_ref().is_some_and(is_as_before) {
+            return Ok(());
+        }
+        *self.room.looked.lock() = None;
         let now =
             Counted { may_go: ids(&self.may_go_without(&points)), points: points_of(&points), gone_bytes };
         drop(points);
         let is_known = |(at, of): &(Duration, Counted)| *of == now && passed < *at + COUNT_INTERVAL;
-        if !self.room.is_old.swap(false, SeqCst) && self.room.counted.lock().as_ref().is_some_and(is_known) {
+        if !is_old && self.room.counted.lock().as_ref().is_some_and(is_known) {
+            *self.room.looked.lock() = Some((passed, uses));
             return Ok(());
         }
         let bytes = match now.may_go.is_empty() && now.points.is_empty() {
@@ -58,6 +71,7 @@ impl Past {
             false => heads.volume.planner()?.would_free_with_points(&now.may_go, &now.points)?,
         };
         *self.room.counted.lock() = Some((passed, now));
+        *self.room.looked.lock() = Some((passed, uses));
         self.room.may_free.store(bytes, SeqCst);
         Ok(())
     }
@@ -286,7 +300,7 @@ impl Past {
         let together = planner.would_free(&ids(&all))?;
         if self.commits.heads.main().tripwire.newest().is_none() {
             self.room.may_free.store(together, SeqCst);
-            *self.room.found.lock() = Some(Found { may_go: ids(&all), epoch, together });
+            *self.room.found.lock() = Some(FoundRoom { may_go: ids(&all), epoch, together });
         }
         if together == 0 {
             return Ok(false);

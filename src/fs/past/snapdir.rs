@@ -125,6 +125,7 @@ impl Past {
     /// Keeps a snapshot from being deleted until [`Self::let_go`]. The caller keeps deletions off meanwhile.
     pub fn stand_alone(&self, view: ViewId, _: &OneAtATime<'_>) {
         *self.standing_alone.lock().entry(view).or_default() += 1;
+        self.room.standing.fetch_add(1, Ordering::SeqCst);
     }
 
     /// True if one of these snapshots is kept so.
@@ -143,6 +144,7 @@ impl Past {
         if left == 0 {
             all.remove(&view);
         }
+        self.room.standing.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Gives a snapshot of a line another name.

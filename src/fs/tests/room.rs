@@ -417,8 +417,12 @@ fn what_a_point_and_snapshots_have_only_together_comes_back() {
     for (has_rolled, has_little) in [(false, false), (true, false), (false, true), (true, true)] {
         let t = T::with(256 << 20, FsOptions { tripwire: true, ..FsOptions::default() });
         t.put(ROOT, "stays", &bytes(1, 100 << 20));
-        (0..100).for_each(|n| _ = t.put(ROOT, &format!("small{n}"), b"few"));
-        (0..21).for_each(|n| _ = t.put(ROOT, &format!("old{n}"), &bytes(n, PIECE)));
+        for n in 0..100 {
+            t.put(ROOT, &format!("small{n}"), b"few");
+        }
+        for n in 0..21 {
+            t.put(ROOT, &format!("old{n}"), &bytes(n, PIECE));
+        }
         if has_little {
             t.put(ROOT, "written over", &bytes(7, 256 << 10));
         }

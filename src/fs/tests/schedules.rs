@@ -561,6 +561,54 @@ fn days_of_minutes() {
 }
 
 #[test]
+fn a_look_at_rest_costs_the_same_whatever_there_is() {
+    let t = T::with(1 << 40, FsOptions { tripwire: true, ..FsOptions::default() });
+    t.clock.set((MONDAY - 1000) * SECOND);
+    t.put(ROOT, "a", b"a");
+    for n in 0..1000 {
+        t.fs.create_clone(ROOT, format!("c{n}").as_bytes(), None, &Default::default()).unwrap();
+    }
+    t.fs.set_schedules(MAIN, vec![rules("every=1h keep=all always")]).unwrap();
+    let clone = t.find(NodeId::clonedir(0), "c7").unwrap();
+    t.fs.set_schedules(t.fs.line_at(clone).unwrap(), vec![rules("every=1h keep=all timer=off")]).unwrap();
+    for _ in 0..1000 {
+        pass(&t, HOUR);
+    }
+    assert_eq!(t.fs.snapshots().len(), 1000);
+    t.fs.set_schedules(MAIN, vec![rules("every=1h keep=all")]).unwrap();
+    t.fs.tend_tripwire();
+    pass(&t, 2 * HOUR);
+    let visited = |looks: u64| {
+        let before = crate::volume::visits::so_far();
+        for _ in 0..looks {
+            t.fs.tend_tripwire();
+            pass(&t, 1);
+        }
+        crate::volume::visits::so_far() - before
+    };
+    visited(2);
+    let (ten, minutes) = (visited(10), visited(240));
+    assert!(ten <= 10 * 10, "{ten} in ten looks");
+    // What may go, and what is to go, is looked at once a minute, for each once or twice.
+    assert!(minutes <= 240 * 10 + 5 * 4 * 1000, "{minutes} in four minutes");
+    // It is seen at the next look when one is kept, by whatever there is.
+    let all = t.fs.snapshots();
+    let (id, before) = (all[3].id, visited(1));
+    assert!(before <= 10);
+    let terms = HoldTerms { tag: "keep", after: None };
+    t.fs.hold_snapshot(ROOT, id, &terms, &Provenance::default()).unwrap();
+    assert!(visited(1) >= 1000);
+    let reader = t.fs.volume().snapshot(all[4].id).unwrap();
+    assert!(visited(1) >= 1000);
+    drop(reader);
+    assert!(visited(1) >= 1000);
+    let alone = t.fs.standalone(&all[5].name).unwrap();
+    assert!(visited(1) >= 1000);
+    drop(alone);
+    assert!(visited(1) >= 1000 && visited(1) <= 10);
+}
+
+#[test]
 fn the_next_one_is_told() {
     let t = on_monday("every=15m keep=24h");
     let state = || t.fs.schedule_states(Some(MAIN)).remove(0);

@@ -109,6 +109,11 @@ impl Purging {
         *self.needed.lock() = views.unwrap_or_default();
     }
 
+    /// The snapshots from which what is left of a purge is found.
+    pub(in crate::volume) fn needed(&self) -> Vec<ViewId> {
+        self.needed.lock().clone()
+    }
+
     /// True if what is left of a purge is found from this snapshot, among others.
     pub(in crate::volume) fn needs(&self, view: ViewId) -> bool {
         self.needed.lock().contains(&view)
