@@ -134,8 +134,9 @@ pub(super) fn open_flags(flags: i32) -> OpenFlags {
     }
 }
 
-/// True if the kernel itself opens a directory, to find the name of what it was asked for by a file handle (fs/exportfs):
-/// all system calls of a 64-bit kernel add O_LARGEFILE to the flags, and so does its NFS server.
+/// True if the kernel itself opens a directory, to find the name of what it was asked for by a file handle (fs/exportfs),
+/// or to ask for flags, which reads no names: all system calls of a 64-bit kernel add O_LARGEFILE, and so does its NFS
+/// server for its clients.
 pub(super) fn is_search_for_name(flags: i32) -> bool {
     cfg!(target_pointer_width = "64") && flags == fcntl::O_RDONLY
 }
@@ -222,6 +223,7 @@ mod tests {
         assert!(!open_flags(fcntl::O_WRONLY).read && open_flags(fcntl::O_WRONLY).write);
         let both = open_flags(fcntl::O_RDWR | fcntl::O_APPEND | fcntl::O_DSYNC);
         assert!(both.read && both.write && both.append && both.sync && !both.truncate);
+        assert!(is_search_for_name(fcntl::O_RDONLY) && !is_search_for_name(fcntl::O_DIRECTORY));
     }
 
     #[test]

@@ -49,7 +49,7 @@ here() {
 
 # apart: whether there is a network of its own.
 apart() {
-    [ $root ] || { echo "SKIPPED: no root, no network of its own for servers" && return 1; }
+    [ $root ] || { echo "SKIPPED: no root, no namespaces of its own" && return 1; }
     [ "$SERVERS_APART" = 1 ] || { echo "SKIPPED: no right to namespaces of its own" && return 1; }
     ip link set lo up
 }
