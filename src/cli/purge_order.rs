@@ -77,8 +77,8 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
         }
         Error::Busy if is_left(fs).as_deref().is_some_and(|path| path != shown) => {
             let other = is_left(fs).unwrap_or_default();
-            let what = "has some left to do, which comes first: somebody holds a snapshot that has the content, or has come to \
-                        share it";
+            let what = "has some left to do, which waits until nobody holds a snapshot that has the content (snapfs release), \
+                        or shares it live; as long as it does nothing is purged that takes several commits, or is held";
             Failure::new(Code::Busy, format!("{wanted}: the purge of {other} {what}"))
         }
         Error::Busy if is_left(fs).is_some() => {

@@ -68,9 +68,9 @@ impl Portions {
 }
 
 impl Past {
-    /// Purges a path. What another purge has left to do is done before. `NotFound`: it is in none of the snapshots. `NotSupported`: it is no
-    /// file, link or directory in one. `Busy`: one of the snapshots is held, or what was found has changed since, or that is so of what the other
-    /// has left. On an error before the first commit nothing was done; after it the purge goes on in the background, or when the store is opened again.
+    /// Purges a path. What another purge has left to do is done before, if nothing is in its way. `NotFound`: it is in none of the snapshots. `NotSupported`: it is no
+    /// file, link or directory in one. `Busy`: one of the snapshots is held, or what was found has changed since, or it is more than one commit takes, and what another
+    /// has left is noted still. On an error before the first commit nothing was done; after it the purge goes on in the background, or when the store is opened again.
     pub fn purge(&self, asked: &PurgeAsked) -> Result<PurgeEnd> {
         let volume = &self.commits.heads.volume;
         let _one = self.purging.lock();
@@ -122,7 +122,11 @@ impl Past {
         let request = PurgeRest { path: asked.path.clone(), views: asked.snapshots.clone(), all: asked.all };
         let is_left = volume.purge_rest();
         if !asked.dry_run && is_left.is_some_and(|rest| !request.covers(&rest)) {
-            self.carry_out_rest(portions, &mut |_| true)?;
+            match self.carry_out_rest(portions, &mut |_| true) {
+                // It waits for somebody. What leaves nothing to note is done beside it.
+                Ok(()) | Err(Error::Busy) => {}
+                Err(e) => return Err(e),
+            }
         }
         self.refuse_held(&asked.snapshots)?;
         let held = self.one_at_a_time();
