@@ -497,6 +497,9 @@ impl StoreSides {
                 return Err(late(path, limit));
             }
         }
+        if lost_content {
+            self.mirror.partner_lost_content().map_err(|e| told_mirror(&self.store, e))?;
+        }
         // One that has failed once flushes nothing any more, and is opened anew.
         let side = match held.filter(|_| !lost_content && flushes) {
             Some(side) => side,

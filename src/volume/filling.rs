@@ -71,7 +71,12 @@ impl FillFrom {
             let rest = rests.find(|rest| is_of_us(rest) && rest.epoch <= reached);
             return rest.map_or(FillFrom::Nothing, FillFrom::Rest);
         }
-        match StaleSide::read(device, Epoch(parted_at(ours, theirs))) {
+        let parted_at = Epoch(parted_at(ours, theirs));
+        if parted_at == Epoch(0) {
+            log::warn!("mirror: everything is copied, because the side has lost content");
+            return FillFrom::Nothing;
+        }
+        match StaleSide::read(device, parted_at) {
             Ok(stale) => FillFrom::Stale(stale),
             Err(e) => {
                 log::warn!("mirror: everything is copied, because the side cannot be read: {e}");

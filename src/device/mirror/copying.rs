@@ -3,7 +3,7 @@
 //! Whatever is copied is the same on both sides from then on, so ranges may be copied in any order and more than once.
 
 use super::label::{read_rest, write_rest};
-use super::mirror::{Mirror, MirrorError, gone, refused, serving};
+use super::mirror::{Mirror, MirrorError, SideRole, gone, refused, serving};
 use crate::device::{Device, DeviceError};
 use crate::format::rest::FillRest;
 use crate::format::{BLOCK_BYTES, Epoch};
@@ -249,7 +249,11 @@ impl Mirror {
         written.map_err(|e| self.given_up(e))
     }
 
-    fn given_up(&self, e: DeviceError) -> MirrorError {
+    /// Gives up filling a side because of an error of it.
+    pub(super) fn given_up(&self, e: DeviceError) -> MirrorError {
+        let members = self.members.read().clone();
+        let filled = members.iter().flatten().filter(|m| m.role != SideRole::Serving);
+        filled.for_each(|member| member.side.note_error(&e));
         self.give_up(&e.to_string());
         e.into()
     }
