@@ -190,6 +190,26 @@ impl Volume {
         Ok(Needed { ranges, content })
     }
 
+    /// What a side should have a place for that is thought to have `from`. None if that is nothing.
+    pub(super) fn claimed(
+        &self,
+        from: &FillFrom,
+        ends: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<RangeSet>> {
+        match from {
+            FillFrom::Nothing => Ok(None),
+            FillFrom::Stale(stale) => Ok(Some(stale.allocated.clone())),
+            FillFrom::Rest(_) => {
+                // In this order: what is allocated meanwhile is not claimed.
+                let mut claimed = self.shared.store().alloc().in_use();
+                for (addr, len) in self.ranges_to_fill(from, ends)?.ranges.iter() {
+                    claimed.take(addr, len);
+                }
+                Ok(Some(claimed))
+            }
+        }
+    }
+
     /// What a side does not have of the state of an epoch, of which it has everything else: what it is told not to have, and
     /// what was to be written again since, which it may not have taken.
     fn lacks(&self, from: &FillFrom, in_use: &RangeSet) -> (Epoch, RangeSet) {

@@ -119,6 +119,14 @@ impl Mirror {
         (0..2).filter(is).collect()
     }
 
+    /// What of these ranges a side that serves lacks: see [`Device::lacks`].
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn lacks_on(&self, side: usize, ranges: Vec<(u64, u64)>) -> Result<Vec<(u64, u64)>, DeviceError> {
+        self.on(side, move |device| Ok(device.lacks(&ranges)))
+    }
+
     /// Loses sides of which files were taken, or cut short, while another that serves has all that it had.
     fn lose_cut_down(&self, members: &Members, found: &[(usize, StoreLocation)]) {
         let mut is_lost = false;

@@ -122,7 +122,12 @@ impl Mirror {
             for (at, bytes) in self.read_survivor(at, part)? {
                 match bytes {
                     Some(bytes) => copied.bytes += self.write_target(at, bytes, None)?,
-                    None => copied.unread.push(at),
+                    None => {
+                        // What is allocated has a place there, whatever is in it.
+                        let backed = self.second().map(|n| self.on(n, move |d| d.back(at, BLOCK_BYTES)));
+                        backed.transpose().map_err(|e| self.given_up(e))?;
+                        copied.unread.push(at);
+                    }
                 }
             }
         }
