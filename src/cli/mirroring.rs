@@ -413,6 +413,8 @@ impl StoreSides {
         let (theirs, _) = label_in_force(&side.path, &**calls)?;
         let (Some(ours), Some(theirs)) = (self.mirror.label(), theirs) else { return Ok(FillFrom::Nothing) };
         let from = FillFrom::of_side(calls.clone(), &ours, &theirs, self.mirror.reached_epoch());
+        let told = &self.told;
+        let from = self.fs.volume().as_far_as_there(from, &**calls, &mut || told.is_ended());
         // What cannot be read of it is copied; of one that hangs, or when this is to end, nothing is known.
         if calls.is_lost() {
             return Err(late(&side.path, self.limit()));
@@ -420,7 +422,7 @@ impl StoreSides {
         if self.told.is_ended() {
             return refused(Code::Other, "it was ended");
         }
-        Ok(from)
+        from.map_err(|e| self.failed(&e))
     }
 
     /// Takes in a side that was here before, to be filled with no more than what differs if that can be known.
@@ -505,6 +507,9 @@ impl StoreSides {
             if calls.is_lost() {
                 return Err(late(path, limit));
             }
+        }
+        if lost_content {
+            self.mirror.partner_lost_content().map_err(|e| told_mirror(&self.store, e))?;
         }
         // One that has failed once flushes nothing any more, and is opened anew.
         let side = match held.filter(|_| !lost_content && flushes) {

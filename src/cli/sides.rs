@@ -21,7 +21,7 @@ use crate::format::superblock::{INCOMPAT_MIRRORED, Superblock};
 use crate::limits::STORE_BYTES_DEFAULT;
 use crate::names;
 use crate::sys::random::random;
-use crate::volume::newest_superblock;
+use crate::volume::{LackingSide, newest_superblock, side_that_lacks};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -155,7 +155,10 @@ fn is_side(state: Option<&Superblock>) -> bool {
 fn present(store: &Path, device: Arc<dyn Device>, asked: &dyn Device) -> (Present, Seen) {
     let seen = Seen::of(asked);
     let (epoch, state) = seen.state.as_ref().map_or((0, 0), |newest| (newest.epoch.0, newest.seq));
-    (Present { place: names::shown(store), device, label: seen.label.clone(), epoch, state }, seen)
+    (
+        Present { place: names::shown(store), device, label: seen.label.clone(), epoch, state, lacks: None },
+        seen,
+    )
 }
 
 /// What can be seen of a device.
@@ -575,6 +578,13 @@ pub(super) fn open(
         let partner = other.as_ref().map_or(store.clone(), |side| side.path.clone());
         return Err(left_behind(store, &partner));
     }
+    let (first, second) = match second {
+        Some(second) => {
+            let (first, second) = with_files(first, second);
+            (first, Some(second))
+        }
+        None => (first, None),
+    };
     let opening = open_sides(first, second, *wanted == Partner::Nobody, seed()?);
     let opening = opening.map_err(|e| told_mirror(store, e))?;
     if let Some(warning) = &opening.warning {
@@ -590,6 +600,26 @@ pub(super) fn open(
         other => (home, other),
     };
     Ok(OpenedSides { mirror: Arc::new(opening.mirror), home, other, is_behind, named: store.clone() })
+}
+
+/// Sides that should have the same, one of which may have lost files.
+fn with_files(mut first: Present, mut second: Present) -> (Present, Present) {
+    let (Some(ours), Some(theirs)) = (&first.label, &second.label) else { return (first, second) };
+    if meet(ours, theirs) != Both::Together {
+        return (first, second);
+    }
+    let sides = [(first.device.clone(), ours.clone()), (second.device.clone(), theirs.clone())];
+    match side_that_lacks(&Arc::new(Mirror::together(sides, 0))) {
+        Ok(Some(LackingSide { side, at })) => {
+            let lacking = if side == 0 { &mut first } else { &mut second };
+            let what = format!("{} has lost files, it has nothing at {at:#x}", lacking.place);
+            lacking.lacks = Some(what);
+        }
+        Ok(None) => {}
+        // Whoever opens it tells.
+        Err(e) => log::debug!("mirror: it cannot be found out whether both sides have all files: {e}"),
+    }
+    (first, second)
 }
 
 /// The side that was named, once there is another that need not wait for it.

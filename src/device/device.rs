@@ -103,6 +103,12 @@ pub trait Device: Send + Sync {
         None
     }
 
+    /// What of these ranges (offset, length) is in no file of it, or behind its end: what was stored there is gone. Ascending. What
+    /// was never backed is among that. Best effort: what cannot be examined is taken to be there.
+    fn lacks(&self, ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        behind(self.size(), ranges)
+    }
+
     /// Bytes that the host could still give to `back` calls, in sum.
     fn available(&self) -> u64;
 
@@ -124,4 +130,13 @@ pub trait Device: Send + Sync {
     fn limit_met(&self) -> Option<String> {
         None
     }
+}
+
+/// What of these ranges is behind an end.
+pub(super) fn behind(end: u64, ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let part = |(at, len): &(u64, u64)| {
+        let from = end.clamp(*at, at + len);
+        (from, at + len - from)
+    };
+    ranges.iter().map(part).filter(|(_, len)| *len > 0).collect()
 }

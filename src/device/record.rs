@@ -149,6 +149,10 @@ impl Device for Recorded {
         self.inner.all_stored()
     }
 
+    fn lacks(&self, ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        self.inner.lacks(ranges)
+    }
+
     fn available(&self) -> u64 {
         self.inner.available()
     }

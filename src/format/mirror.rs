@@ -177,6 +177,12 @@ impl Label {
         Label { parted_at: self.parted_at.min(most), earlier, ..self.clone() }
     }
 
+    /// The same label, of a side whose partner has lost what it had: nothing counts that both had in common.
+    #[must_use]
+    pub fn with_nothing_in_common(&self) -> Label {
+        self.without(0)
+    }
+
     /// Generations that this side had before its own, newest first.
     pub fn past(&self) -> impl Iterator<Item = PastGeneration> + '_ {
         let last = PastGeneration { generation: self.parted_from, until: self.parted_at };

@@ -7,6 +7,7 @@
 
 use super::intent::FoundLog;
 use super::levelling::Levelling;
+use super::mirroring::PIECE_BYTES;
 use super::{Result, ring};
 use crate::device::{Device, RESERVED_BYTES};
 use crate::format::BLOCK_BYTES;
@@ -20,13 +21,47 @@ pub(super) fn equalise_tables(device: &dyn Device, found: &FoundLog, log_bytes: 
         return Ok(());
     }
     let mut levelling = Levelling::new(device);
-    ring::equalise(device, &mut levelling);
+    for (at, why) in ring::equalise(device, &mut levelling) {
+        log::warn!("a superblock slot of a side is bad and is written anew, at {at:#x}: {why}");
+    }
     for record in &found.records {
         // A record may go on at the start of the ring.
         let at = record.header.lsn % log_bytes;
         let (head, tail) = record.bytes().split_at(((log_bytes - at) as usize).min(record.bytes().len()));
         for (place, bytes) in [(at, head), (0, tail)] {
             equalise_bytes(device, place, bytes, &mut levelling);
+        }
+    }
+    levelling.end()
+}
+
+/// A side that is one state older than another gets what came with that, durably, before it gets the superblock: a crash
+/// between the two writes of that leaves such a side, which has all of it, and so does a copy from that time in its place, which has
+/// nothing. `newer` is what came.
+pub(super) fn equalise_newer(
+    device: &dyn Device,
+    (from, to): (usize, usize),
+    newer: &RangeSet,
+) -> Result<()> {
+    let mut levelling = Levelling::new(device);
+    let read = |side, at, len: u64| {
+        let mut bytes = vec![0; len as usize];
+        device.read_side(side, at, &mut bytes).ok().map(|()| bytes)
+    };
+    for (addr, len) in newer.iter() {
+        for at in (addr..addr + len).step_by(PIECE_BYTES as usize) {
+            let part = PIECE_BYTES.min(addr + len - at);
+            let there = read(to, at, part);
+            if there.is_some() && read(from, at, part) == there {
+                continue;
+            }
+            for at in (at..at + part).step_by(BLOCK_BYTES as usize) {
+                if let Some(block) = read(from, at, BLOCK_BYTES)
+                    && read(to, at, BLOCK_BYTES).as_ref() != Some(&block)
+                {
+                    levelling.bring(to, at, &block);
+                }
+            }
         }
     }
     levelling.end()
@@ -61,10 +96,11 @@ fn equalise_bytes(device: &dyn Device, place: u64, bytes: &[u8], levelling: &mut
 }
 
 /// Makes published ranges the same on all sides, durably. `crcs` are those of the blocks of which they are known. Returns
-/// the addresses of blocks that differ and that no side proves: they are left as they are.
+/// the addresses of blocks that differ and that no side proves: they are left as they are. Beside these, where content was
+/// written without that, what one side proves: what differs and is proved by none is nobody's there.
 pub(super) fn equalise_content(
     device: &dyn Device,
-    published: &RangeSet,
+    (published, beside): (&RangeSet, &RangeSet),
     crcs: &HashMap<u64, u32>,
 ) -> Result<Vec<u64>> {
     let mut unproved = Vec::new();
@@ -76,6 +112,13 @@ pub(super) fn equalise_content(
         for at in (addr..addr + len).step_by(BLOCK_BYTES as usize) {
             if !equalise_block(device, at, crcs.get(&at).copied(), &mut levelling) {
                 unproved.push(at);
+            }
+        }
+    }
+    for (addr, len) in beside.iter() {
+        for at in (addr..addr + len).step_by(BLOCK_BYTES as usize) {
+            if let Some(crc) = crcs.get(&at) {
+                let _is_proved = equalise_block(device, at, Some(*crc), &mut levelling);
             }
         }
     }
@@ -147,7 +190,10 @@ mod tests {
             let (sims, mirror) = pair();
             sims[0].write_at(AT, &[1; 4096]).unwrap();
             sims[1].write_at(AT, &[second; 4096]).unwrap();
-            assert_eq!(equalise_content(&mirror, &ranges(4096), &crcs).unwrap(), unproved);
+            assert_eq!(
+                equalise_content(&mirror, (&ranges(4096), &RangeSet::new()), &crcs).unwrap(),
+                unproved
+            );
             let second_then = if unproved.is_empty() { first_then } else { second };
             assert_eq!(sims[0].peek(AT, 4096), [first_then; 4096]);
             assert_eq!(sims[1].peek(AT, 4096), [second_then; 4096]);
@@ -163,7 +209,9 @@ mod tests {
             // Blocks that only the one has and such that only the other has by turns.
             (0..8).for_each(|n| sims[n as usize % 2].write_at(AT + n * 4096, &content(n)).unwrap());
             sims[victim].fail(Op::Write, 1, Persistence::Once);
-            assert!(equalise_content(&mirror, &ranges(8 * 4096), &crcs).unwrap().is_empty());
+            assert!(
+                equalise_content(&mirror, (&ranges(8 * 4096), &RangeSet::new()), &crcs).unwrap().is_empty()
+            );
             assert_eq!(mirror.sides(), [1 - victim]);
             (0..8).for_each(|n| assert_eq!(sims[1 - victim].peek(AT + n * 4096, 4096), content(n)));
         }
@@ -175,12 +223,18 @@ mod tests {
         let mirror = Arc::new(Mirror::together([(sims[0].clone(), a), (second.clone(), b)], 7));
         *second.hooks.0.lock() = Arc::downgrade(&mirror);
         sims[1].fail(Op::Write, 1, Persistence::Once);
-        assert!(equalise_content(&*mirror, &ranges(4096), &crcs).is_err(), "the last lacks something");
+        assert!(
+            equalise_content(&*mirror, (&ranges(4096), &RangeSet::new()), &crcs).is_err(),
+            "the last lacks something"
+        );
         assert_eq!(mirror.sides(), [1]);
         let (sims, mirror) = pair();
         (0..8).for_each(|n| sims[n as usize % 2].write_at(AT + n * 4096, &content(n)).unwrap());
         sims.iter().for_each(|sim| sim.fail(Op::Write, 1, Persistence::Once));
-        assert!(equalise_content(&mirror, &ranges(8 * 4096), &crcs).is_err(), "neither is whole");
+        assert!(
+            equalise_content(&mirror, (&ranges(8 * 4096), &RangeSet::new()), &crcs).is_err(),
+            "neither is whole"
+        );
         assert_eq!(mirror.sides(), [0, 1]);
     }
 }

@@ -71,7 +71,12 @@ impl FillFrom {
             let rest = rests.find(|rest| is_of_us(rest) && rest.epoch <= reached);
             return rest.map_or(FillFrom::Nothing, FillFrom::Rest);
         }
-        match StaleSide::read(device, Epoch(parted_at(ours, theirs))) {
+        let parted_at = Epoch(parted_at(ours, theirs));
+        if parted_at == Epoch(0) {
+            log::warn!("mirror: everything is copied, because the side has lost content");
+            return FillFrom::Nothing;
+        }
+        match StaleSide::read(device, parted_at) {
             Ok(stale) => FillFrom::Stale(stale),
             Err(e) => {
                 log::warn!("mirror: everything is copied, because the side cannot be read: {e}");
@@ -183,6 +188,26 @@ impl Volume {
         }
         uncommitted.iter().for_each(|(addr, len)| add(&mut ranges, addr, len));
         Ok(Needed { ranges, content })
+    }
+
+    /// What a side should have a place for that is thought to have `from`. None if that is nothing.
+    pub(super) fn claimed(
+        &self,
+        from: &FillFrom,
+        ends: &mut dyn FnMut() -> bool,
+    ) -> Result<Option<RangeSet>> {
+        match from {
+            FillFrom::Nothing => Ok(None),
+            FillFrom::Stale(stale) => Ok(Some(stale.allocated.clone())),
+            FillFrom::Rest(_) => {
+                // In this order: what is allocated meanwhile is not claimed.
+                let mut claimed = self.shared.store().alloc().in_use();
+                for (addr, len) in self.ranges_to_fill(from, ends)?.ranges.iter() {
+                    claimed.take(addr, len);
+                }
+                Ok(Some(claimed))
+            }
+        }
     }
 
     /// What a side does not have of the state of an epoch, of which it has everything else: what it is told not to have, and

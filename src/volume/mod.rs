@@ -32,6 +32,7 @@ mod levelling;
 mod lineage;
 mod lines;
 mod log_in_force;
+mod lost_files;
 mod lost_places;
 #[cfg(test)]
 mod memory;
@@ -95,6 +96,7 @@ pub use filling::{FillFrom, Filled};
 pub use holds::NewHold;
 pub use homes::AtHome;
 pub use lineage::{Ancestor, Lineage, SnapshotUses};
+pub use lost_files::{LackingSide, side_that_lacks};
 pub use mirroring::{RINGS, StaleSide, newest_superblock};
 pub use open::last_inode;
 pub use options::OpenOptions;

@@ -174,7 +174,8 @@ impl Volume {
         sides: &[usize],
         levelled: &mut Levelled,
     ) -> bool {
-        if self.access != Access::ReadWrite || published.is_empty() {
+        let is_plain = !self.shared.store().device().is_mirror() && published.is_empty();
+        if self.access != Access::ReadWrite || is_plain {
             return true;
         }
         levelled.rounds += 1;
@@ -204,7 +205,8 @@ impl Volume {
         if !device.is_mirror() {
             return Ok(Vec::new());
         }
-        let mut crcs = HashMap::new();
+        // Also where nothing was published: what was written to room that was promised before, or in the place of what has moved.
+        let (mut crcs, mut beside) = (HashMap::new(), RangeSet::new());
         for effect in records.iter().flat_map(|record| Effects::decode(record.effects())) {
             if let Ok(Effect::Insert(key, value)) = effect
                 && key.kind == Kind::Extent as u8
@@ -212,11 +214,19 @@ impl Volume {
                 // The place that an extent names is of something else once its content has moved.
                 && self.shared.places.is_in_place(&extent)
             {
-                let blocks = (reference(&extent).addr..).step_by(BLOCK_BYTES as usize);
+                let DeadEntry { addr, len, .. } = reference(&extent);
+                let blocks = (addr..).step_by(BLOCK_BYTES as usize);
                 crcs.extend(blocks.zip(extent.crcs.iter().copied()));
+                if addr.checked_add(len).is_some() {
+                    beside.take(addr, len);
+                    beside.insert(addr, len);
+                }
             }
         }
-        equal::equalise_content(&**device, published, &crcs)
+        for (addr, len) in published.iter() {
+            beside.take(addr, len);
+        }
+        equal::equalise_content(&**device, (published, &beside), &crcs)
     }
 
     /// Carries out `most` records, or as many as there can be.

@@ -37,7 +37,26 @@ pub(super) fn scrub(store: &Store, superblock: &Superblock) -> Vec<BadSlot> {
     for side in store.device().sides() {
         RING_STARTS.iter().for_each(|start| bad.extend(scrub_slot(store, side, *start, superblock)));
     }
+    if store.device().is_mirror() && store.health().may_heal() {
+        bad.extend(scrub_older_slots(store));
+    }
     bad
+}
+
+/// Slots of older states, of which the other side of a mirror has what is right.
+fn scrub_older_slots(store: &Store) -> Vec<BadSlot> {
+    let device = &**store.device();
+    let mut levelling = Levelling::new(device);
+    let found = equalise(device, &mut levelling);
+    let healed = levelling.end().is_ok();
+    let told = |(addr, what)| {
+        match healed {
+            true => store.health().healed(addr),
+            false => drop(store.health().found_bad(addr)),
+        }
+        BadSlot { addr, healed, what }
+    };
+    found.into_iter().map(told).collect()
 }
 
 fn scrub_slot(store: &Store, side: usize, start: u64, superblock: &Superblock) -> Option<BadSlot> {
@@ -62,22 +81,48 @@ fn scrub_slot(store: &Store, side: usize, start: u64, superblock: &Superblock) -
 
 /// Makes the rings of all sides of a mirror the same: each slot the newest state that a side has there. After a crash a
 /// state may have reached one side alone.
-pub(super) fn equalise(device: &dyn Device, levelling: &mut Levelling<'_>) {
+///
+/// Returns where a side had something that is no state of any store, and was to be written anew.
+pub(super) fn equalise(device: &dyn Device, levelling: &mut Levelling<'_>) -> Vec<(u64, String)> {
+    let mut bad = Vec::new();
     for start in RING_STARTS {
         let sides: Vec<_> =
             device.sides().into_iter().map(|side| (side, slots(device, side, start))).collect();
         for slot in 0..RING_SLOTS as usize {
             let seq = |bytes: &Vec<u8>| Superblock::decode(bytes).ok().map(|state| state.seq);
             let found = sides.iter().filter_map(|(_, slots)| slots.get(slot)?.as_ref().ok());
-            let Some(newest) = found.filter(|b| seq(b).is_some()).max_by_key(|b| seq(b)) else { continue };
+            // A slot that was never written to is right as well, if no side has a state there.
+            let right = |b: &&Vec<u8>| seq(b).is_some() || is_empty(b);
+            let Some(newest) = found.filter(right).max_by_key(|b| seq(b)) else { continue };
             let at = start + (slot * SLOT_BYTES) as u64;
             for (side, slots) in &sides {
-                if slots.get(slot).is_none_or(|found| found.as_ref().ok() != Some(newest)) {
-                    levelling.bring(*side, at, newest);
+                let there = slots.get(slot).and_then(|found| found.as_ref().ok());
+                if there == Some(newest) {
+                    continue;
                 }
+                match there.map(|there| Superblock::decode(there)) {
+                    // Of a format that this program does not read.
+                    Some(Err(SlotError::Foreign(_))) => continue,
+                    Some(Err(SlotError::Invalid(why))) if there.is_some_and(|b| !is_empty(b)) => {
+                        bad.push((at, why));
+                    }
+                    _ => {}
+                }
+                levelling.bring(*side, at, newest);
             }
         }
     }
+    bad
+}
+
+/// The newest state of each side, by its number, of those that have one.
+pub(super) fn newest_by_side(device: &dyn Device) -> Vec<(usize, Superblock)> {
+    let newest = |side: &usize| {
+        let slots = RING_STARTS.iter().flat_map(|start| slots(device, *side, *start));
+        let states = slots.filter_map(|slot| Superblock::decode(&slot.ok()?).ok());
+        states.max_by_key(|state| state.seq).map(|state| (*side, state))
+    };
+    device.sides().iter().filter_map(newest).collect()
 }
 
 /// Clears both rings, so that nothing of an earlier store is found.

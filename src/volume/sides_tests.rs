@@ -7,10 +7,11 @@ use crate::clock::Clock;
 use crate::device::mirror::{NewSide, Present, open_sides, write_label};
 use crate::device::{CrashPolicy, Device, Mirror, Op, Persistence, Sim};
 use crate::fixtures::{
-    ADMIN, Hooked, Hooks, RW, bytes, files_of, find, mount, new_store, put, read_whole, together_labels,
+    ADMIN, Hooked, Hooks, RW, bytes, files_of, find, mount, new_store, overwrite, put, read_whole,
+    together_labels,
 };
 use crate::fs::{Fs, FsOptions};
-use crate::ops::{NodeId, Operations, SyncScope};
+use crate::ops::{AllocateMode, NodeId, Operations, SyncScope};
 use fastrand::Rng;
 use parking_lot::Mutex;
 use std::ops::ControlFlow;
@@ -307,5 +308,89 @@ fn what_a_side_has_noted_does_not_count_for_another_history() {
         for n in 0..8 {
             assert_eq!(read_whole(&fs, find(&fs, &format!("other{n}"))), Ok(bytes(40 + n, 200_000)));
         }
+    }
+}
+
+/// Two disks with the same store, in sync.
+fn in_sync() -> [Arc<Sim>; 2] {
+    let first = new_store(SIZE);
+    let fs = mount(first.clone());
+    put(&fs, NodeId::ROOT, "before", &bytes(1, 300_000));
+    fs.volume().set_mirrored(true).unwrap();
+    fs.close().unwrap();
+    drop(fs);
+    let sims = [first.clone(), Arc::new(first.clone_image())];
+    sims.iter().zip(together_labels()).for_each(|(sim, label)| write_label(&**sim, &label).unwrap());
+    sims
+}
+
+/// Opens what is on two disks.
+fn met(sims: &[Arc<Sim>; 2]) -> (Arc<Mirror>, Arc<Fs>, bool) {
+    let [a, b] = sims.each_ref().map(|sim| present(sim, sim.clone()));
+    let opening = open_sides(a, Some(b), false, fresh()).unwrap();
+    let mirror = Arc::new(opening.mirror);
+    (mirror.clone(), open(mirror).unwrap(), opening.behind.is_some())
+}
+
+/// A side that is one state older was put back to it, or a crash came between the two writes of a superblock: it gets what came
+/// since, and not only the superblock.
+#[test]
+fn a_side_that_was_put_back_by_one_state_gets_what_came_with_it() {
+    for old_one in 0..2 {
+        let mut sims = in_sync();
+        let (mirror, fs, _) = met(&sims);
+        put(&fs, NodeId::ROOT, "early", &bytes(2, 100_000));
+        fs.commit().unwrap();
+        let old = sims[old_one].clone_image();
+        let state = newest_superblock(&old).unwrap().seq;
+        put(&fs, NodeId::ROOT, "f", &bytes(3, 200_000));
+        while newest_superblock(&*sims[0]).unwrap().seq == state {
+            fs.commit().unwrap();
+        }
+        let cut = sims.each_ref().map(|sim| Arc::new(sim.clone_image()));
+        drop((fs, mirror));
+        sims = cut;
+        sims[old_one] = Arc::new(old);
+        assert_eq!(newest_superblock(&*sims[1 - old_one]).unwrap().seq, state + 1);
+        let (mirror, fs, is_behind) = met(&sims);
+        assert!(!is_behind && mirror.sides() == [0, 1]);
+        assert_eq!(compare_sides(fs.volume(), &mirror).unwrap().differing, [] as [u64; 0]);
+        fs.close().unwrap();
+        drop((fs, mirror));
+        let (_mirror, fs) = alone(&sims[old_one]);
+        assert!(check(fs.volume(), Depth::Data).unwrap().is_clean());
+        assert_eq!(read_whole(&fs, find(&fs, "f")), Ok(bytes(3, 200_000)));
+    }
+}
+
+/// A side that was put back to an earlier moment of the same state has none of what was written since, wherever that is: what was
+/// promised room before, or was written over.
+#[test]
+fn a_side_that_was_put_back_within_a_state_gets_what_records_name() {
+    for old_one in 0..2 {
+        let mut sims = in_sync();
+        let (mirror, fs, _) = met(&sims);
+        let (entry, handle) = fs.create(&ADMIN, NodeId::ROOT, b"promised", 0o640, RW).unwrap();
+        let promised = entry.attr.node;
+        fs.fallocate(&ADMIN, promised, handle, 0, 1 << 20, AllocateMode::Extend).unwrap();
+        let over = put(&fs, NodeId::ROOT, "over", &bytes(5, 500_000));
+        fs.commit().unwrap();
+        fs.commit().unwrap();
+        let old = sims[old_one].clone_image();
+        let state = newest_superblock(&old).unwrap().seq;
+        fs.write(promised, handle, 0, &bytes(6, 1 << 20), false).unwrap();
+        overwrite(&fs, over, 40_960, &bytes(7, 200_000));
+        put(&fs, NodeId::ROOT, "new", &bytes(8, 100_000));
+        fs.fsync(promised, handle, SyncScope::All).unwrap();
+        let cut = sims.each_ref().map(|sim| Arc::new(sim.clone_image()));
+        drop((fs, mirror));
+        sims = cut;
+        sims[old_one] = Arc::new(old);
+        assert_eq!(newest_superblock(&*sims[1 - old_one]).unwrap().seq, state);
+        let (mirror, fs, _) = met(&sims);
+        fs.commit().unwrap();
+        assert_eq!(mirror.sides(), [0, 1]);
+        assert_eq!(compare_sides(fs.volume(), &mirror).unwrap().differing, [] as [u64; 0]);
+        assert_eq!(read_whole(&fs, find(&fs, "promised")), Ok(bytes(6, 1 << 20)));
     }
 }

@@ -391,6 +391,125 @@ fn a_side_of_which_files_went_is_filled_anew() {
     p.umount();
 }
 
+/// What becomes of a file of a side.
+#[derive(Clone, Copy, Debug)]
+enum Harm {
+    Removed,
+    CutShort,
+    Replaced,
+}
+
+fn harm(file: &Path, how: Harm) {
+    match how {
+        Harm::Removed => fs::remove_file(file).unwrap(),
+        Harm::CutShort => fs::File::options().write(true).open(file).unwrap().set_len(1 << 20).unwrap(),
+        Harm::Replaced => {
+            let other = file.with_extension("other");
+            let len = fs::metadata(file).unwrap().len();
+            File::create(&other).unwrap().set_len(len).unwrap();
+            fs::rename(&other, file).unwrap();
+        }
+    }
+}
+
+/// What a side lost while it was in use is known after the next mount as well, whichever side it is, whatever is in its place, and
+/// however the store was closed.
+#[test]
+fn a_side_that_lost_files_while_it_was_in_use_is_filled_whole_when_the_store_is_mounted_again() {
+    if !can_mount() {
+        return;
+    }
+    let cases = [
+        ("store", "log", Harm::Removed, "kill"),
+        ("two", "log", Harm::CutShort, "umount"),
+        ("two", "log", Harm::Replaced, "kill"),
+        ("store", "seg/00000000", Harm::Removed, "umount"),
+        ("two", "seg/00000000", Harm::Replaced, "umount"),
+        ("two", "seg/00000000", Harm::CutShort, "kill"),
+    ];
+    for (side, file, how, closed) in cases {
+        let case = format!("{side}/{file} {how:?}, {closed}");
+        let p = Place::new();
+        p.mount("");
+        // More than the file of the log has room for.
+        let big = pattern(150 << 20, 1);
+        write_durably(&p.path("big"), &big);
+        assert_eq!(p.run(&["mirror", "attach", "mnt", "two", "--wait"]).code, 0);
+        harm(&p.at(side).join(file), how);
+        (0..3).for_each(|n| write_durably(&p.path("more"), &pattern(5000, n)));
+        // Some is known by what is flushed, and the rest whenever it is looked.
+        assert_eq!(p.json(&["status", "mnt", "--json"])["state"], "ok", "{case}");
+        assert_eq!(status(&p)["in_sync"], false, "{case}");
+        match closed {
+            "kill" => p.kill(),
+            _ => p.umount(),
+        }
+        p.mount("");
+        wait("both in sync", || status(&p)["in_sync"] == true);
+        assert!(status(&p)["copied_bytes"].as_u64() > Some(150 << 20), "{case}: {}", status(&p));
+        let verified = p.json(&["mirror", "verify", "mnt", "--json"]);
+        assert_eq!(verified["differing"], serde_json::json!([]), "{case}");
+        p.umount();
+        let other = if side == "two" { "store" } else { "two" };
+        fs::rename(p.at(other), p.at("away")).unwrap();
+        assert_eq!(mount_of(&p, side, &[]).code, 0, "{case}");
+        assert!(fs::read(p.path("big")).unwrap() == big, "{case}");
+        p.umount();
+    }
+}
+
+/// Files of a side that are not there when the store is mounted are known to be gone before anything is built upon them, whether
+/// the side is one of two that are in sync or comes back.
+#[test]
+fn a_side_that_lacks_files_when_the_store_is_mounted_is_filled_whole() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    let big = pattern(150 << 20, 1);
+    write_durably(&p.path("big"), &big);
+    assert_eq!(p.run(&["mirror", "attach", "mnt", "two", "--wait"]).code, 0);
+    let cases = [
+        ("two", "seg/00000000", Harm::Removed, "kill"),
+        ("store", "seg/00000000", Harm::CutShort, "umount"),
+        ("two", "log", Harm::Removed, "umount"),
+        ("store", "log", Harm::CutShort, "kill"),
+        ("two", "seg/00000000", Harm::CutShort, "away"),
+    ];
+    for (side, file, how, closed) in cases {
+        let case = format!("{side}/{file} {how:?}, {closed}");
+        write_durably(&p.path("more"), &pattern(5000, 1));
+        match closed {
+            "kill" => p.kill(),
+            _ => p.umount(),
+        }
+        if closed == "away" {
+            assert_eq!(mount_of(&p, "store", &["mirror=alone"]).code, 0);
+            write_durably(&p.path("alone"), b"alone");
+            p.umount();
+        }
+        harm(&p.at(side).join(file), how);
+        p.mount("");
+        let what = if closed == "away" { "everything is copied, because" } else { "lost files" };
+        assert!(p.log().contains(what) || closed == "away", "{case}: {}", p.log());
+        wait("both in sync", || status(&p)["in_sync"] == true);
+        assert!(p.log().contains(what), "{case}: {}", p.log());
+        assert!(status(&p)["copied_bytes"].as_u64() > Some(150 << 20), "{case}: {}", status(&p));
+        let verified = p.json(&["mirror", "verify", "mnt", "--json"]);
+        assert_eq!(verified["differing"], serde_json::json!([]), "{case}");
+    }
+    p.umount();
+    // With nothing gone nothing is copied.
+    p.mount("");
+    assert_eq!((status(&p)["in_sync"].clone(), status(&p)["copied_bytes"].clone()), (true.into(), 0.into()));
+    p.umount();
+    fs::rename(p.at("store"), p.at("away")).unwrap();
+    assert_eq!(mount_of(&p, "two", &[]).code, 0);
+    assert!(fs::read(p.path("big")).unwrap() == big);
+    p.umount();
+}
+
 #[test]
 fn a_copy_of_a_side_is_no_side_and_the_side_that_is_named_stays() {
     if !can_mount() {

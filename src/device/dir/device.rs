@@ -335,6 +335,30 @@ impl Device for DirDevice {
         }
     }
 
+    fn lacks(&self, ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let mut ends = BTreeMap::new();
+        let mut end_of = |slot| {
+            *ends.entry(slot).or_insert_with(|| {
+                goes_on();
+                match self.home.id_of(slot) {
+                    Ok(found) => found.map_or(0, |file| file.len),
+                    Err(_) => u64::MAX,
+                }
+            })
+        };
+        let mut lacking: Vec<(u64, u64)> = Vec::new();
+        for (at, len) in ranges {
+            let mut start = *at;
+            for piece in pieces(*at, *len) {
+                let (from, end) = (piece.start, piece.start + piece.len);
+                let there = end_of(piece.slot).clamp(from, end);
+                lacking.extend((there < end).then_some((start + there - from, end - there)));
+                start += piece.len;
+            }
+        }
+        lacking
+    }
+
     fn kept_parts(&self) -> Option<Vec<(u64, u64, u64)>> {
         let part = |number: u32| {
             let slot = StoreFile::Segment(number);

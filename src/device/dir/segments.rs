@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use super::super::place::FileId;
+use super::super::waited::goes_on;
 use super::super::{Access, DeviceError};
 use super::home::{Home, Look, Stamp, StoreFile};
 use crate::sys::{self, OpenAs, process};
@@ -154,11 +155,15 @@ impl Segments {
     pub fn lost(&self) -> Option<String> {
         // Held, so that no deletion of ours is under way.
         let open = self.open.read();
-        let what = |(slot, known): (StoreFile, KnownFile)| match self.home.id_of(slot).ok()? {
-            Some(now) if now.id == known.id => {
-                (now.len < known.len && !open.contains_key(&slot)).then(|| (slot, self.home.cut(slot)))
+        let what = |(slot, known): (StoreFile, KnownFile)| {
+            let found = self.home.id_of(slot).ok()?;
+            goes_on();
+            match found {
+                Some(now) if now.id == known.id => {
+                    (now.len < known.len && !open.contains_key(&slot)).then(|| (slot, self.home.cut(slot)))
+                }
+                _ => Some((slot, self.home.lost(slot))),
             }
-            _ => Some((slot, self.home.lost(slot))),
         };
         let first = self.all_known().into_iter().filter_map(what).min_by_key(|(slot, _)| *slot);
         first

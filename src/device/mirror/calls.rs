@@ -119,6 +119,28 @@ impl Mirror {
         (0..2).filter(is).collect()
     }
 
+    /// What of these ranges a side that serves lacks: see [`Device::lacks`].
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn lacks_on(&self, side: usize, ranges: Vec<(u64, u64)>) -> Result<Vec<(u64, u64)>, DeviceError> {
+        self.on(side, move |device| Ok(device.lacks(&ranges)))
+    }
+
+    /// Loses sides of which files were taken, or cut short, while another that serves has all that it had.
+    fn lose_cut_down(&self, members: &Members, found: &[(usize, StoreLocation)]) {
+        let mut is_lost = false;
+        for (n, place) in found {
+            if let (Some(member), Some(why)) = (&members[*n], &place.lost) {
+                member.side.note_lost_content(true);
+                is_lost |= self.lose(&member.side, why);
+            }
+        }
+        if is_lost && let Err(e) = self.announce(&self.members.read()) {
+            log::error!("mirror: it cannot be noted that a side has lost content: {e}");
+        }
+    }
+
     /// A call that changes something.
     fn change(
         &self,
@@ -229,7 +251,11 @@ impl Device for Mirror {
             return Err(gone());
         }
         let data: Arc<[u8]> = buf.into();
-        self.on_member(&members, side, move |device| device.write_at(offset, &data))
+        let written = self.on_member(&members, side, move |device| device.write_at(offset, &data));
+        if let (Err(e), Some(member)) = (&written, &members[side]) {
+            member.side.note_error(e);
+        }
+        written
     }
 
     fn leave_out(&self, side: usize, why: &str) -> bool {
@@ -344,7 +370,19 @@ impl Device for Mirror {
     }
 
     fn location(&self) -> StoreLocation {
-        self.ask_one(|device| device.location()).unwrap_or_default()
+        if let Some(side) = self.only() {
+            return side.device.location();
+        }
+        let members = self.members.read().clone();
+        let there = Mirror::there(&members, |_| true).into_iter();
+        let located = |n| Some((n, self.ask_member(&members, n, |device| Ok(device.location())).ok()?));
+        let found: Vec<_> = there.filter_map(located).collect();
+        let mut places = found.iter().filter(|(n, _)| is_serving(&members, *n)).map(|(_, place)| place);
+        let Some(whole) = places.clone().find(|place| place.lost.is_none()) else {
+            return places.next().cloned().unwrap_or_default();
+        };
+        self.lose_cut_down(&members, &found);
+        whole.clone()
     }
 
     fn birth(&self, offset: u64) -> Option<FileBirth> {

@@ -3,7 +3,7 @@
 //! Whatever is copied is the same on both sides from then on, so ranges may be copied in any order and more than once.
 
 use super::label::{read_rest, write_rest};
-use super::mirror::{Mirror, MirrorError, gone, refused, serving};
+use super::mirror::{Mirror, MirrorError, SideRole, gone, refused, serving};
 use crate::device::{Device, DeviceError};
 use crate::format::rest::FillRest;
 use crate::format::{BLOCK_BYTES, Epoch};
@@ -122,7 +122,12 @@ impl Mirror {
             for (at, bytes) in self.read_survivor(at, part)? {
                 match bytes {
                     Some(bytes) => copied.bytes += self.write_target(at, bytes, None)?,
-                    None => copied.unread.push(at),
+                    None => {
+                        // What is allocated has a place there, whatever is in it.
+                        let backed = self.second().map(|n| self.on(n, move |d| d.back(at, BLOCK_BYTES)));
+                        backed.transpose().map_err(|e| self.given_up(e))?;
+                        copied.unread.push(at);
+                    }
                 }
             }
         }
@@ -249,7 +254,11 @@ impl Mirror {
         written.map_err(|e| self.given_up(e))
     }
 
-    fn given_up(&self, e: DeviceError) -> MirrorError {
+    /// Gives up filling a side because of an error of it.
+    pub(super) fn given_up(&self, e: DeviceError) -> MirrorError {
+        let members = self.members.read().clone();
+        let filled = members.iter().flatten().filter(|m| m.role != SideRole::Serving);
+        filled.for_each(|member| member.side.note_error(&e));
         self.give_up(&e.to_string());
         e.into()
     }

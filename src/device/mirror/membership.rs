@@ -222,11 +222,14 @@ impl Mirror {
             n
         };
         // What was acknowledged before is durable on the other side alone; what comes from now on, on both.
-        let flushed = self.on(n, |device| device.flush());
+        let flushed = self.on(n, |device| {
+            device.flush()?;
+            let lost = device.location().lost;
+            lost.map_or(Ok(()), |what| Err(DeviceError::refused(std::io::ErrorKind::NotFound, what)))
+        });
         let members = self.members.read().clone();
         if let Err(e) = flushed {
-            self.give_up(&e.to_string());
-            return Err(e.into());
+            return Err(self.given_up(e));
         }
         let mut labels = self.labels.lock();
         let (Some(ours), Some(theirs), Some(member)) = (&labels[1 - n], &labels[n], &members[1 - n]) else {

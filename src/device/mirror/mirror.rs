@@ -385,6 +385,9 @@ impl Mirror {
         }
         let mut left = Ok(());
         for (n, done) in outcomes {
+            if let (Err(e), Some(member)) = (&done, &members[n]) {
+                member.side.note_error(e);
+            }
             if let (Err(e), Some(member)) = (done, &members[n])
                 && !self.lose(&member.side, &e.to_string())
             {
@@ -413,7 +416,8 @@ impl Mirror {
         true
     }
 
-    /// Has the label of the side that serves say that it goes on alone, if it does and the label does not. Durable when it
+    /// Has the label of the side that serves say that it goes on alone, if it does and the label does not, and that the other has
+    /// lost content, if that is so: then nothing that it has or has noted counts any more. Durable when it
     /// returns. The caller reads `members`: whoever serves alone then goes on doing so.
     pub(super) fn announce(&self, members: &Members) -> Result<(), DeviceError> {
         let n = match serving(members)[..] {
@@ -428,11 +432,20 @@ impl Mirror {
         }
         let mut labels = self.labels.lock();
         let (Some(member), Some(label)) = (&members[n], &labels[n]) else { return Ok(()) };
-        if label.standing != Standing::Together && label.standing != Standing::Stale {
-            return Ok(());
-        }
-        let alone = label.followed(Standing::Alone, self.fresh(), self.reached.load(SeqCst));
+        let without = members[1 - n].as_ref().filter(|m| !m.side.is_there() && m.side.has_lost_content());
+        let reached = self.reached.load(SeqCst);
+        let alone = match (label.standing, without) {
+            (Standing::Together | Standing::Stale, _) => {
+                label.followed(Standing::Alone, self.fresh(), reached)
+            }
+            (Standing::Alone, Some(_)) => label.begun_again(self.fresh(), reached),
+            _ => return Ok(()),
+        };
+        let alone = if without.is_some() { alone.with_nothing_in_common() } else { alone };
         write_label(&*member.side.device, &alone)?;
+        if let Some(lost) = without {
+            lost.side.note_lost_content(false);
+        }
         labels[n] = Some(alone);
         if let (Some(lost), Some(old)) = (&members[1 - n], &labels[1 - n])
             && old.standing == Standing::Together
@@ -447,6 +460,18 @@ impl Mirror {
             labels[1 - n] = Some(unproved(old, stale));
         }
         Ok(())
+    }
+
+    /// Has the label of the side that serves say that its partner, which is lost, has nothing that counts. Durable when it returns.
+    ///
+    /// # Errors
+    /// If the label cannot be written.
+    pub fn partner_lost_content(&self) -> Result<(), MirrorError> {
+        let members = self.members.read();
+        let [n] = serving(&members)[..] else { return refused("both sides are there") };
+        let reached = self.reached.load(SeqCst);
+        let change = |ours: &Label| ours.begun_again(self.fresh(), reached).with_nothing_in_common();
+        Ok(self.write_own_label(&members, n, change)?)
     }
 
     /// Gives a side that serves another label, if it has one.

@@ -19,6 +19,8 @@ pub struct Present {
     pub epoch: u64,
     /// The number of that superblock.
     pub state: u64,
+    /// It does not have the files, or all of them, that the store needs, and its partner does: a sentence.
+    pub lacks: Option<String>,
 }
 
 /// A mirror to be served.
@@ -38,7 +40,7 @@ impl Present {
     /// The device's.
     pub fn read(device: Arc<dyn Device>, epoch: u64, state: u64) -> Result<Present, MirrorError> {
         let label = read_label(&*device)?;
-        Ok(Present { place: device.describe(), device, label, epoch, state })
+        Ok(Present { place: device.describe(), device, label, epoch, state, lacks: None })
     }
 
     fn stands(&self) -> Option<Standing> {
@@ -96,21 +98,34 @@ pub fn open_sides(
     let Some(label) = first.label.clone() else {
         return Ok(MirrorOpening { mirror: Mirror::solo(first.device, seed), behind: None, warning: None });
     };
-    let one = |side: Present, behind: Option<Present>, warning: Option<String>| {
+    // What was committed on both is what was committed on it, unless somebody knows better.
+    let one_since = |side: Present, behind: Option<Present>, warning: Option<String>, reached: u64| {
         let Some(label) = side.label else { return refused(format!("{} has no label", side.place)) };
-        let mirror = Mirror::one_of_two(side.device, label, side.epoch, seed)?;
+        let mirror = Mirror::one_of_two(side.device, label, reached, seed)?;
         Ok(MirrorOpening { mirror, behind, warning })
+    };
+    let one = |side: Present, behind: Option<Present>, warning: Option<String>| {
+        let reached = side.epoch;
+        one_since(side, behind, warning, reached)
     };
     let met = second.as_ref().and_then(|s| s.label.as_ref()).map(|theirs| meet(&label, theirs));
     match (met, second) {
-        // Each state is written to both before the next begins: one that lacks more was put back to an older time.
+        (Some(Both::Together), Some(second)) if first.lacks.is_some() != second.lacks.is_some() => {
+            let (whole, other) = if first.lacks.is_none() { (first, second) } else { (second, first) };
+            let lacks = other.lacks.clone().unwrap_or_default();
+            // Nothing of that counts.
+            one_since(whole, Some(other), Some(format!("{lacks}: it is filled whole from its partner")), 0)
+        }
+        // Each state is written to both before the next begins: one that lacks more was put back to an older time. One that lacks
+        // one state gets that when the store is opened.
         (Some(Both::Together), Some(second)) if first.state.abs_diff(second.state) > 1 => {
             let (newer, older) = if first.state > second.state { (first, second) } else { (second, first) };
             let warning = format!(
                 "{} has state {} and its partner {} has an older one, {}: that is filled",
                 newer.place, newer.epoch, older.place, older.epoch
             );
-            one(newer, Some(older), Some(warning))
+            let reached = newer.epoch.min(older.epoch);
+            one_since(newer, Some(older), Some(warning), reached)
         }
         (Some(Both::Together), Some(second)) => {
             let Some(theirs) = second.label else { return refused(format!("{} has no label", second.place)) };

@@ -25,6 +25,8 @@ pub(super) struct MirrorSide {
     crew: Arc<CallCrew>,
     lane: Lane,
     lost: Mutex<Option<String>>,
+    /// Content of it is gone, and its partner has not noted that yet.
+    lost_content: AtomicBool,
 }
 
 /// A call that somebody waits for.
@@ -135,7 +137,8 @@ impl MirrorSide {
     /// The same of a device that may hang: it is not asked what it is called.
     pub fn unasked(device: Arc<dyn Device>, crew: &Arc<CallCrew>) -> MirrorSide {
         let (lane, crew) = (crew.lane(device.clone()), crew.clone());
-        MirrorSide { place: OnceLock::new(), crew, lane, device, lost: Mutex::default() }
+        let (lost, lost_content) = (Mutex::default(), AtomicBool::new(false));
+        MirrorSide { place: OnceLock::new(), crew, lane, device, lost, lost_content }
     }
 
     /// What a person calls it, if nobody has said so before.
@@ -196,6 +199,24 @@ impl MirrorSide {
     pub fn lose(&self, why: &str) {
         self.lost.lock().get_or_insert_with(|| why.to_owned());
         self.lane.clear();
+    }
+
+    /// What it had is not what it was, if an error says so: a file of it is gone, or is another, or was cut short.
+    pub fn note_error(&self, e: &DeviceError) {
+        let kinds = [std::io::ErrorKind::NotFound, std::io::ErrorKind::UnexpectedEof];
+        if matches!(e, DeviceError::Io { source, .. } if kinds.contains(&source.kind())) {
+            self.note_lost_content(true);
+        }
+    }
+
+    /// Whether content of it is gone, without its partner having noted that.
+    pub fn note_lost_content(&self, is_so: bool) {
+        self.lost_content.store(is_so, Release);
+    }
+
+    /// True if that is so.
+    pub fn has_lost_content(&self) -> bool {
+        self.lost_content.load(Acquire)
     }
 
     /// Why it is lost, if so.

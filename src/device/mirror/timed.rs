@@ -137,6 +137,11 @@ impl Device for Timed {
         self.ask(|device| device.kept_parts())
     }
 
+    fn lacks(&self, ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let ranges = ranges.to_vec();
+        self.ask(move |device| device.lacks(&ranges))
+    }
+
     fn available(&self) -> u64 {
         self.ask(|device| device.available())
     }
