@@ -38,6 +38,7 @@ pub(super) fn status(fs: &Fs, store: &Path, (scrub, scrub_found): (String, bool)
         "cached_bytes": volume.cached_bytes(),
         "freeing": volume.has_background_work(),
         "deleting": leftover.map(|left| left.views),
+        "deleting_read": leftover.map(|left| left.read),
         "freeing_jobs": leftover.map(|left| left.jobs),
         "freeing_bytes": leftover.map(|left| left.bytes),
         "trash": fs.trash_secs().map(crate::clock::span),

@@ -40,7 +40,8 @@ pub(super) fn run(args: &UndoArgs) -> Result<u8, Failure> {
                 &back.iter().map(|name| format!("{} {what}\n", names::shown_bytes(name))).collect::<String>(),
             ),
         };
-        return printed.map(|()| DONE).map_err(|e| Failure::new(Code::Other, e));
+        printed.map_err(|e| Failure::new(Code::Other, e))?;
+        return told_kept(&answer).map(|()| DONE);
     }
     if conflicts.is_empty() {
         return told.finish(&answer).map(|()| DONE);
@@ -52,6 +53,16 @@ pub(super) fn run(args: &UndoArgs) -> Result<u8, Failure> {
     printed.map_err(|e| Failure::new(Code::Other, e))?;
     eprintln!("snapfs: nothing was taken back: what was changed then has changed since");
     Ok(CONFLICTS)
+}
+
+/// Fails if something that was deleted does not come back, with the reasons.
+fn told_kept(answer: &Value) -> Result<(), Failure> {
+    let kept = answer["kept"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut why = kept.iter().map(|one| names::sentence(one["why"].as_str().unwrap_or_default()));
+    // The last of the sentences is that of the failure.
+    let Some(last) = why.next_back() else { return Ok(()) };
+    why.for_each(|what| eprintln!("snapfs: {what}"));
+    Err(Failure::new(Code::Other, last))
 }
 
 /// The daemon's part: does it, or tells what it would change.

@@ -15,8 +15,10 @@ use std::collections::BTreeSet;
 /// What is still to be done for what was deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Leftover {
-    /// Deleted snapshots and heads that are in the history still, but for those that somebody reads.
+    /// Deleted snapshots and heads that are in the history still.
     pub views: usize,
+    /// Of these, how many stay until nobody reads them any more.
+    pub read: usize,
     /// Lists and trees that are being freed.
     pub jobs: usize,
     /// What comes back of all these, but for trees that are being walked: nobody knows before.
@@ -53,15 +55,15 @@ impl Volume {
         Ok(told)
     }
 
-    /// How far it is with what was deleted. Holds off commits while it reads the meta tree, and nobody else.
+    /// How far it is with what was deleted, but for what a clone is compared with: that stays as long as the clone. Holds off commits while it reads the meta tree, and nobody else.
     pub fn leftover(&self) -> Result<Leftover> {
         let committer = self.committer.lock();
-        let (history, going) = {
+        let (history, going, read) = {
             let state = self.state.read();
             let all = state.postponed.iter().chain(&state.deletes).copied();
-            let going: BTreeSet<ViewId> =
-                all.filter(|id| !self.shared.is_read(*id) && !state.lines.is_base(*id)).collect();
-            ((!going.is_empty()).then(|| state.history.clone()), going)
+            let going: BTreeSet<ViewId> = all.filter(|id| !state.lines.is_base(*id)).collect();
+            let read = going.iter().filter(|id| self.shared.is_read(**id)).count();
+            ((!going.is_empty()).then(|| state.history.clone()), going, read)
         };
         let meta = MetaRead { pager: &self.shared.pager, root: &committer.meta_root };
         let mut bytes = history.map_or(Ok(0), |history| history.would_free(&going, meta))?;
@@ -70,6 +72,6 @@ impl Volume {
                 bytes = bytes.saturating_add(deadlist::sum(meta, *list, ALL)?);
             }
         }
-        Ok(Leftover { views: going.len(), jobs: committer.jobs.len(), bytes })
+        Ok(Leftover { views: going.len(), read, jobs: committer.jobs.len(), bytes })
     }
 }
