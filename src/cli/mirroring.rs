@@ -96,14 +96,20 @@ impl StoreSides {
         };
         match order {
             MirrorOrder::Status => {}
-            MirrorOrder::Attach { path, force, limit } => self.attach(path, *force, *limit)?,
+            MirrorOrder::Attach { path, force, limit } => {
+                self.attach(path, *force, *limit).inspect_err(|_| self.told.forget_rate())?;
+            }
             MirrorOrder::Resync { with, keep, discard, dry_run } => {
                 let how = match (dry_run, discard) {
                     (true, _) => Resync::DryRun { discards: *discard },
                     (false, true) => Resync::Discard,
                     (false, false) => Resync::Receive,
                 };
-                return self.resync((with.as_deref(), keep.as_deref()), how, progress);
+                let answer = self.resync((with.as_deref(), keep.as_deref()), how, progress);
+                if answer.is_err() || *dry_run {
+                    self.told.forget_rate();
+                }
+                return answer;
             }
             MirrorOrder::Detach => self.detach()?,
             MirrorOrder::Verify => return self.verify(),
@@ -138,6 +144,7 @@ impl StoreSides {
             "copied_content_bytes": *self.told.content.lock(),
             "unread_bytes": self.told.unread.load(SeqCst),
             "paused": self.told.paused.load(SeqCst),
+            "rate": Some(self.told.rate.load(SeqCst)).filter(|rate| running && *rate > 0),
             "sync_failed": *self.told.failed.lock(),
             "limit_ms": self.mirror.time_limit().as_millis() as u64,
         });

@@ -28,7 +28,7 @@ pub(super) struct FillingTold {
     /// The store is being closed: nothing begins any more.
     closes: AtomicBool,
     pub(super) paused: AtomicBool,
-    /// Bytes a second at most; 0: no limit.
+    /// Bytes a second at most; 0: no limit. That of one filling: the next has none of its own accord.
     pub(super) rate: AtomicU64,
     /// How the last one ended, if not well.
     pub(super) failed: Mutex<Option<String>>,
@@ -41,6 +41,13 @@ impl FillingTold {
         self.copied.store(filled.copied, SeqCst);
         self.unread.store(filled.unread, SeqCst);
         *self.content.lock() = filled.content;
+    }
+
+    /// An order that was given a rate has begun nothing.
+    pub(super) fn forget_rate(&self) {
+        if !self.running.load(SeqCst) {
+            self.rate.store(0, SeqCst);
+        }
     }
 
     /// Something begins that may be ended. False if it is over with the store.
@@ -67,6 +74,7 @@ impl FillingTold {
                 log::error!("mirror: the other side was not filled: {why}");
                 *told.failed.lock() = Some(why);
             }
+            told.rate.store(0, SeqCst);
             told.running.store(false, SeqCst);
         };
         let started = std::thread::Builder::new().name("mirror".into()).spawn(work);

@@ -13,6 +13,8 @@ pub struct Counted {
     pub may_go: Vec<ViewId>,
     /// The point behind the trip wire, and how many bytes of files have gone since.
     pub point: Option<(ViewId, u64)>,
+    /// Bytes of what was deleted that are on their way back.
+    pub coming: u64,
 }
 
 /// What is known of it. `making` is held while something is let go, before all locks of the past; the others are leaves.
@@ -26,6 +28,8 @@ pub struct MadeRoom {
     pub failed: Mutex<(u64, Option<RoomFor>)>,
     /// What snapshots that may go hold together, as it was counted last.
     pub may_free: AtomicU64,
+    /// What comes back in the background of what was deleted, as it was counted last.
+    pub coming: AtomicU64,
     /// When it was counted, and of what.
     pub counted: Mutex<Option<(Duration, Counted)>>,
     /// It is out of date.
@@ -44,11 +48,17 @@ impl MadeRoom {
     /// Nothing goes by itself any more.
     pub fn end(&self) {
         self.may_free.store(0, SeqCst);
+        self.coming.store(0, SeqCst);
         *self.counted.lock() = None;
     }
 
     /// Bytes that come back if all snapshots go that may go by themselves. As of the last count.
     pub fn may_free_bytes(&self) -> u64 {
         self.may_free.load(SeqCst)
+    }
+
+    /// The same, with what was deleted before and is on its way back: a write that needs it has that done first.
+    pub fn comes_bytes(&self) -> u64 {
+        self.may_free_bytes().saturating_add(self.coming.load(SeqCst))
     }
 }

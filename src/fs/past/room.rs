@@ -43,7 +43,10 @@ impl Past {
         let heads = &self.commits.heads;
         let wire = &heads.main().tripwire;
         let point = wire.newest().map(|point| (point.view.id(), wire.gone().bytes));
-        let now = Counted { may_go: ids(&self.may_go()), point };
+        let left = heads.volume.leftover()?;
+        let coming = left.bytes - left.read_bytes;
+        self.room.coming.store(coming, SeqCst);
+        let now = Counted { may_go: ids(&self.may_go()), point, coming };
         let is_known = |(at, of): &(Duration, Counted)| *of == now && passed < *at + COUNT_INTERVAL;
         if !self.room.is_old.swap(false, SeqCst) && self.room.counted.lock().as_ref().is_some_and(is_known) {
             return Ok(());
