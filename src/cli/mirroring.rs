@@ -20,7 +20,7 @@ use crate::device::mirror::{NewSide, Timed, parted_at};
 use crate::device::patience::patiently;
 use crate::device::{Device, Mirror, mark};
 use crate::format::Epoch;
-use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
+use crate::format::mirror::{Label, PARTNER_PATH_MAX};
 use crate::fs::Fs;
 use crate::names;
 use crate::sys::random::random;
@@ -605,8 +605,7 @@ impl StoreSides {
         if in_sync {
             self.keep_named();
             let parted = self.mirror.part().map_err(|e| told_mirror(&self.store, e))?;
-            let stale =
-                Label { number: parted.label.number + 1, standing: Standing::Stale, ..parted.label.clone() };
+            let stale = parted.label.clone().detached();
             // It has the identity of this store, so it must not be taken for one.
             let told = parted.call(move |device| {
                 crate::device::mirror::write_label(device, &stale)?;

@@ -143,3 +143,21 @@ impl FillingPace<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_that_of_one_filling() {
+        let told = Arc::new(FillingTold::default());
+        told.rate.store(5 << 20, SeqCst);
+        told.start(|| Ok(())).unwrap();
+        told.end();
+        assert_eq!(told.rate.load(SeqCst), 0);
+        // Nor does it outlast an order that begins nothing.
+        told.rate.store(5 << 20, SeqCst);
+        told.forget_rate();
+        assert_eq!(told.rate.load(SeqCst), 0);
+    }
+}

@@ -11,7 +11,7 @@ use super::refusal::io;
 use crate::ctl::{Code, Failure};
 use crate::device::lock::LockMode;
 use crate::device::mirror::{
-    self, Both, MirrorError, Present, Timed, is_copied, meet, open_sides, read_label, write_label,
+    self, Both, DETACHED, MirrorError, Present, Timed, is_copied, meet, open_sides, read_label, write_label,
 };
 use crate::device::patience::{Alive, patiently};
 use crate::device::{self, Device, DirDevice, FileDevice, Mirror, StoreKind, mark};
@@ -175,7 +175,7 @@ fn is_newer(there: &Seen, here: impl FnOnce() -> Option<Superblock>, ours: &Labe
 /// something of its own. Fails if it is no side that can be brought in line.
 pub(super) fn went_on(path: &Path, ours: &Label, theirs: Option<Label>) -> Result<(Label, bool), Failure> {
     let strangers = || {
-        let what = "this is no side of this mirror: see 'snapfs mirror attach --force'";
+        let what = "this is no side of this mirror, and it stays as it is: 'snapfs mirror attach --force' would overwrite all that is there";
         Err(refused(path, Code::Invalid, what))
     };
     let Some(theirs) = theirs else { return strangers() };
@@ -256,6 +256,7 @@ pub(super) fn may_be_read(store: &Path, device: &dyn Device, served: bool) -> Re
         log::warn!("{old}");
     }
     match label {
+        Some(label) if label.is_detached() && served => Err(refused(store, Code::Invalid, DETACHED)),
         Some(label) if label.standing == Standing::Stale && served => Err(refused(
             store,
             Code::Invalid,

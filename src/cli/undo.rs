@@ -27,7 +27,15 @@ pub(super) fn run(args: &UndoArgs) -> Result<u8, Failure> {
     let answer = client.stream("undo", request, &mut |piece| {
         conflicts.extend(piece["conflicts"].as_array().into_iter().flatten().cloned());
         told.take(&piece)
-    })?;
+    });
+    let answer = match answer {
+        Err(f) if args.json.json => {
+            let refused = json!({"changed": false, "why": f.message});
+            output::print_json(&refused).map_err(|e| Failure::new(Code::Other, e))?;
+            return Err(f);
+        }
+        answer => answer?,
+    };
     let answer = answer.unwrap_or_default();
     if answer.get("root").is_some() {
         return rollback::told_undo(&client, args, &answer);

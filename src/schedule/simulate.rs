@@ -3,8 +3,7 @@
 //! Each snapshot that is taken takes the place of one in each class at most, so a step costs no more however many are kept.
 
 use super::keep::{Because, Ruling, TakenSnapshot, classes, decide};
-use super::period::Period;
-use crate::format::schedule::Schedule;
+use crate::format::schedule::{Period, Schedule};
 use std::collections::VecDeque;
 
 /// So many snapshots are simulated at most.
