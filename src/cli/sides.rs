@@ -201,7 +201,10 @@ pub(super) fn went_on(path: &Path, ours: &Label, theirs: Option<Label>) -> Resul
 }
 
 /// What is told of a side whose partner does not know it any more.
-fn left_behind(store: &Path, partner: &Path) -> Failure {
+fn left_behind(store: &Path, ours: &Label, partner: &Path) -> Failure {
+    if ours.is_detached() {
+        return refused(store, Code::Invalid, DETACHED);
+    }
     let partner = names::shown(partner);
     refused(
         store,
@@ -249,7 +252,7 @@ pub(super) fn may_be_read(store: &Path, device: &dyn Device, served: bool) -> Re
     if let Some(label) = label.as_ref().filter(|label| label.standing == Standing::Together)
         && let Some(partner) = newer_partner(device, label)
     {
-        let old = left_behind(store, &partner);
+        let old = left_behind(store, label, &partner);
         if served {
             return Err(old);
         }
@@ -523,7 +526,7 @@ pub(super) fn open(
         && is_newer(seen, || newest_superblock(&asked(&here, store, ours)).ok(), ours)
     {
         let partner = other.as_ref().map_or(store.clone(), |side| side.path.clone());
-        return Err(left_behind(store, &partner));
+        return Err(left_behind(store, ours, &partner));
     }
     let opening = open_sides(first, second, *wanted == Partner::Nobody, seed()?);
     let opening = opening.map_err(|e| told_mirror(store, e))?;
