@@ -57,13 +57,16 @@ impl Volume {
         Ok(told)
     }
 
-    /// How far it is with what was deleted, but for what a clone is compared with: that stays as long as the clone. Holds off commits while it reads the meta tree, and nobody else.
+    /// How far it is with what was deleted, but for what a clone is compared with, which stays as long as the clone, and points
+    /// without a name that are kept for what may be deleted yet. Holds off commits while it reads the meta tree, and nobody else.
     pub fn leftover(&self) -> Result<Leftover> {
         let committer = self.committer.lock();
         let (history, going, unread) = {
             let state = self.state.read();
             let all = state.postponed.iter().chain(&state.deletes).copied();
-            let going: BTreeSet<ViewId> = all.filter(|id| !state.lines.is_base(*id)).collect();
+            let is_kept_for_itself = |id: &ViewId| state.rolling.contains(id) && self.shared.is_read(*id);
+            let stays = |id: &ViewId| state.lines.is_base(*id) || is_kept_for_itself(id);
+            let going: BTreeSet<ViewId> = all.filter(|id| !stays(id)).collect();
             let unread = going.iter().filter(|id| !self.shared.is_read(**id)).copied();
             let unread: BTreeSet<ViewId> = unread.collect();
             ((!going.is_empty()).then(|| state.history.clone()), going, unread)

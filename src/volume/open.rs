@@ -260,6 +260,7 @@ impl Volume {
             deletes: Vec::new(),
             deletes_left: false,
             postponed: BTreeSet::new(),
+            rolling: BTreeSet::new(),
             scrub: loaded.scrub,
             scrub_dirty: BTreeSet::new(),
             peers: loaded.peers,
