@@ -20,7 +20,7 @@ use crate::device::mirror::{NewSide, Timed, parted_at};
 use crate::device::patience::patiently;
 use crate::device::{Device, Mirror, mark};
 use crate::format::Epoch;
-use crate::format::mirror::{Label, PARTNER_PATH_MAX};
+use crate::format::mirror::PARTNER_PATH_MAX;
 use crate::fs::Fs;
 use crate::names;
 use crate::sys::random::random;
