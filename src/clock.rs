@@ -123,17 +123,28 @@ pub fn span(seconds: u64) -> String {
 }
 
 /// `2026-01-31`, `2026-01-31T10:00`, `2026-01-31T10:00:00+01:00`: the last moment of what is meant, in seconds since 1970 and
-/// nanoseconds. Without a zone it is in UTC.
+/// nanoseconds; with a fraction of a second that moment itself. Without a zone it is in UTC.
 pub fn parse_date(text: &str) -> Option<(i64, u32)> {
     let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
     let mut date = date.splitn(3, '-').map(number_of);
     let (year, month, day) = (date.next()??, date.next()??, date.next()??);
     let (time, east) = split_zone(time)?;
+    let (time, fraction) = match time.split_once('.') {
+        Some((time, digits)) if digits.len() <= 9 && time.matches(':').count() == 2 => {
+            (time, Some(number_of(&format!("{digits:0<9}")).filter(|_| !digits.is_empty())?))
+        }
+        Some(_) => return None,
+        None => (time, None),
+    };
     let mut time = time.splitn(3, ':').map(number_of);
     let (hour, minute) = (time.next()??, time.next()??);
     let second = time.next();
-    // A time without fractions of a second is not told from one with them.
-    let nanos = if second.is_some() { 999_999_999 } else { 0 };
+    // A second that is named has all moments of it.
+    let nanos = match fraction {
+        Some(nanos) => u32::try_from(nanos).ok()?,
+        None if second.is_some() => 999_999_999,
+        None => 0,
+    };
     let second = second.unwrap_or(Some(0))?;
     if hour > 23 || minute > 59 || second > 60 {
         return None;

@@ -20,6 +20,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(2);
 /// Who waits looks no more often than once in so many times of what an answer takes.
 const ANSWERS_SHARE: u32 = 50;
+/// After so long it is told that somebody reads what is waited for.
+const TELL_OF_READERS: Duration = Duration::from_secs(1);
 /// What ends the waiting and nothing else.
 const ENDS: [i32; 2] = [signals::SIGINT, signals::SIGTERM];
 
@@ -127,6 +129,7 @@ fn why_not(state: &str) -> String {
 fn look_on(client: &Client, json: bool) -> Result<(), Failure> {
     let is_shown = !json && io::stderr().is_terminal();
     let (mut last, mut pause) = (Value::Null, LOOK_AGAIN);
+    let (began, mut is_told_of_readers) = (Instant::now(), false);
     let done = loop {
         let asked = Instant::now();
         let status = client.call("status", json!({}), &mut |_| {})?;
@@ -142,7 +145,18 @@ fn look_on(client: &Client, json: bool) -> Result<(), Failure> {
         if views == 0 && jobs == 0 {
             break Ok(());
         }
-        let now = json!({"deleting": views, "freeing_jobs": jobs, "freeing_bytes": bytes});
+        let read = number("deleting_read").unwrap_or_default();
+        let now =
+            json!({"deleting": views, "deleting_read": read, "freeing_jobs": jobs, "freeing_bytes": bytes});
+        if read > 0 && read == views && jobs == 0 && !is_told_of_readers && began.elapsed() >= TELL_OF_READERS
+        {
+            is_told_of_readers = true;
+            let (what, is) = (counted(read, "deleted snapshot"), if read == 1 { "is" } else { "are" });
+            let start = if is_shown && !last.is_null() { "\r\x1b[K" } else { "" };
+            eprintln!(
+                "{start}snapfs: waiting: {what} {is} in use still, by an open file or a working directory in it"
+            );
+        }
         if json && now != last {
             written(output::print(&format!("{now}\n")))?;
         } else if is_shown {

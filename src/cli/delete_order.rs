@@ -87,6 +87,9 @@ pub(super) fn told_missing(name: &[u8], is_ranged: bool) -> String {
     if name == LIVE {
         return told_live();
     }
+    if name.starts_with(b".clones/") {
+        return format!("{shown}: this is no snapshot; a clone goes with snapfs drop");
+    }
     let range = if is_ranged { " of that time" } else { "" };
     if pattern::is_pattern(name) {
         format!("{shown}: it matches no snapshot{range} of the line's own")
@@ -100,6 +103,12 @@ pub(super) fn told_missing(name: &[u8], is_ranged: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clone_is_pointed_to_where_it_goes() {
+        assert!(told_missing(b".clones/c", false).contains("snapfs drop"));
+        assert!(told_missing(b"c", false).contains("no such snapshot"));
+    }
 
     #[test]
     fn orders_travel() {

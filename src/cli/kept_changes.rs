@@ -162,7 +162,7 @@ impl<'f> SideChanges<'f> {
 
     /// Receives all of it, oldest first: durable when this returns. `told` hears how many bytes have come.
     pub(super) fn receive(&self, told: &mut dyn FnMut(u64)) -> Result<Vec<KeptSnapshot>, Failure> {
-        let (needed, room) = (self.about_bytes(), self.ours.volume().space().available);
+        let (needed, room) = (self.about_bytes(), self.ours.volume().space_with_freed().available);
         if needed > room {
             let what = format!("it has about {needed} bytes of its own, and {room} are free here");
             return Err(Failure::new(Code::NoSpace, format!("{}: {what}", names::shown(self.path))));
@@ -204,7 +204,16 @@ impl<'f> SideChanges<'f> {
             true => ours.line(shown_in).map_err(failed)?.name,
             false => self.line_name(&theirs.line(snapshot.line).map_err(failed)?.name),
         };
-        let is_taken = |name: &[u8]| ours.find_snapshot(shown_in, name).is_some();
+        // Also in the line that it would have been of: what came before it may have begun a line of its own.
+        let same = match theirs.line(snapshot.line).map_err(failed)?.name {
+            name if name.is_empty() => Some(LineId::MAIN),
+            name => ours.find_line(&name).map(|line| line.id),
+        };
+        let is_taken = |name: &[u8]| {
+            let is_here = |line: LineId| ours.find_snapshot(line, name).is_some();
+            let is_theirs = name != snapshot.name && theirs.find_snapshot(snapshot.line, name).is_some();
+            is_here(shown_in) || same.is_some_and(is_here) || is_theirs
+        };
         let name = free_name(&snapshot.name, &self.from(), &is_taken);
         Ok(KeptAs { base: base.map(|(there, _)| there), line, is_new: !goes_on, name })
     }

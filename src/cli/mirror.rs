@@ -306,6 +306,9 @@ fn read_only(status: &Value) -> String {
 /// How the sides are, for people.
 fn told(status: &Value) -> String {
     let mut text = format!("state: {}\n", state(status));
+    if let Some(rate) = status["rate"].as_u64() {
+        text += &format!("rate: {} a second at most\n", output::size(rate));
+    }
     if let Some(why) = status["sync_failed"].as_str() {
         text += &format!("last sync failed: {why}\n");
     }

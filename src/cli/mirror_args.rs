@@ -61,7 +61,7 @@ pub(super) struct AttachArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
     pub(super) timeout: Option<u32>,
     /// Bytes a second at which it is filled at most, such as 50M
-    #[arg(long, value_name = "RATE", value_parser = super::limit::parse_limit)]
+    #[arg(long, value_name = "RATE", value_parser = super::limit::parse_rate)]
     pub(super) rate: Option<u64>,
     /// Return when both sides are in sync
     #[arg(long)]
@@ -114,7 +114,7 @@ pub(super) struct ResyncArgs {
     #[arg(long, conflicts_with_all = ["with", "keep", "discard"])]
     pub(super) resume: bool,
     /// Bytes a second at which it is filled at most, such as 50M
-    #[arg(long, value_name = "RATE", value_parser = super::limit::parse_limit)]
+    #[arg(long, value_name = "RATE", value_parser = super::limit::parse_rate)]
     pub(super) rate: Option<u64>,
     /// Return when both sides are in sync
     #[arg(long)]

@@ -20,7 +20,7 @@ use crate::device::mirror::{MirrorError, NewSide, Timed, parted_at};
 use crate::device::patience::patiently;
 use crate::device::{Device, Mirror, mark};
 use crate::format::Epoch;
-use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
+use crate::format::mirror::PARTNER_PATH_MAX;
 use crate::fs::Fs;
 use crate::names;
 use crate::sys::random::random;
@@ -100,14 +100,20 @@ impl StoreSides {
         };
         match order {
             MirrorOrder::Status => {}
-            MirrorOrder::Attach { path, force, limit } => self.attach(path, *force, *limit)?,
+            MirrorOrder::Attach { path, force, limit } => {
+                self.attach(path, *force, *limit).inspect_err(|_| self.told.forget_rate())?;
+            }
             MirrorOrder::Resync { with, keep, discard, dry_run } => {
                 let how = match (dry_run, discard) {
                     (true, _) => Resync::DryRun { discards: *discard },
                     (false, true) => Resync::Discard,
                     (false, false) => Resync::Receive,
                 };
-                return self.resync((with.as_deref(), keep.as_deref()), how, progress);
+                let answer = self.resync((with.as_deref(), keep.as_deref()), how, progress);
+                if answer.is_err() || *dry_run {
+                    self.told.forget_rate();
+                }
+                return answer;
             }
             MirrorOrder::Detach => self.detach()?,
             MirrorOrder::Verify => return self.verify(),
@@ -142,6 +148,7 @@ impl StoreSides {
             "copied_content_bytes": *self.told.content.lock(),
             "unread_bytes": self.told.unread.load(SeqCst),
             "paused": self.told.paused.load(SeqCst),
+            "rate": Some(self.told.rate.load(SeqCst)).filter(|rate| running && *rate > 0),
             "sync_failed": *self.told.failed.lock(),
             "limit_ms": self.mirror.time_limit().as_millis() as u64,
         });
@@ -612,8 +619,7 @@ impl StoreSides {
         if in_sync {
             self.keep_named();
             let parted = self.mirror.part().map_err(|e| told_mirror(&self.store, e))?;
-            let stale =
-                Label { number: parted.label.number + 1, standing: Standing::Stale, ..parted.label.clone() };
+            let stale = parted.label.clone().detached();
             // It has the identity of this store, so it must not be taken for one.
             let told = parted.call(move |device| {
                 crate::device::mirror::write_label(device, &stale)?;

@@ -9,7 +9,7 @@ use super::{output, past_of_path};
 use crate::ctl::{Client, Code, Failure};
 use crate::names;
 use crate::ops::NodeId;
-use crate::sys::process::user_name;
+use crate::sys::process::{self, user_name};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
@@ -187,7 +187,17 @@ fn about(path: &Path, f: Failure) -> Failure {
 
 /// Finds the last directory on the way to a path; the path itself need not be there.
 pub(super) fn locate(path: &Path) -> Result<Located, Failure> {
-    let failed = |e: io::Error| Failure::new(Code::NotFound, format!("{}: {e}", names::shown(path)));
+    let failed = |e: io::Error| {
+        let shown = names::shown(path);
+        // Rights keep nobody out who has all of them.
+        if e.kind() == io::ErrorKind::PermissionDenied && process::effective_uid() == 0 {
+            let way = "have it mounted with -o allow_other (for users: user_allow_other in /etc/fuse.conf)";
+            let what =
+                format!("{shown}: the mount of another user lets nobody else in, not even root; {way}");
+            return Failure::new(Code::Denied, what);
+        }
+        Failure::new(Code::NotFound, format!("{shown}: {e}"))
+    };
     let mut at = std::path::absolute(path).map_err(failed)?;
     let mut below: Vec<Vec<u8>> = Vec::new();
     match fs::symlink_metadata(&at) {

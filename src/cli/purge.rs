@@ -164,7 +164,9 @@ fn text(path: &str, told: &Value, dry_run: bool) -> String {
     let others = told["others"].as_array().cloned().unwrap_or_default();
     let (live, others): (Vec<Value>, Vec<Value>) = others.into_iter().partition(is_live);
     let loses = if done { "lost it, too" } else { "would lose it, too" };
-    for (others, what) in [(live, "has it live, and it is to be deleted there first"), (others, loses)] {
+    let lives = if live.len() == 1 { "has it live" } else { "have it live" };
+    let lives = format!("{lives}, and it is to be deleted there first");
+    for (others, what) in [(live, &lives[..]), (others, loses)] {
         if others.is_empty() {
             continue;
         }

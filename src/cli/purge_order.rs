@@ -37,7 +37,11 @@ pub(super) fn decode(args: &Value) -> Result<PurgeRequest, Failure> {
 
 /// Carries it out.
 pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Value, Failure> {
-    let (dir, wanted) = (NodeId(request.path.dir), names::shown_bytes(&request.path.names.join(&b'/')));
+    let dir = NodeId(request.path.dir);
+    let wanted = match request.path.names.is_empty() {
+        true => "/".to_string(),
+        false => names::shown_bytes(&request.path.names.join(&b'/')),
+    };
     let invalid = |what: &str| Err(Failure::new(Code::Invalid, format!("{wanted}: {what}")));
     if !dir.is_live() || request.path.of_snapshot.is_some() {
         return invalid(
@@ -45,7 +49,7 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
         );
     }
     if request.path.names.is_empty() {
-        return invalid("this is the root; name a file in it");
+        return invalid("this is the root of the tree; name a file in it");
     }
     if fs.volume().lacks_a_side() {
         let what = "one side of the mirror is not there, and would bring the content back: attach or forget it first \

@@ -6,6 +6,7 @@ use super::output::{self, local, parse_rfc3339};
 use super::schedule_args::{PruneArgs, ScheduleArgs, WhichArgs};
 use super::schedule_file;
 use super::schedule_order::{ScheduleOrder, ScheduleWish, encode};
+use super::snapshots::daemon_for_changes;
 use super::usage;
 use crate::ctl::{Client, Code, Failure};
 use crate::names;
@@ -80,10 +81,16 @@ fn ask(
 ) -> Result<Value, Failure> {
     let clone = which.clone.as_ref().map(|name| name.as_bytes().to_vec());
     let order = ScheduleOrder { at: NodeId::ROOT, clone, name: which.name.clone(), wish };
+    let looks = matches!(order.wish, ScheduleWish::Tell | ScheduleWish::Explain | ScheduleWish::Simulate(_));
+    if !looks && let Err(f) = daemon_for_changes(target) {
+        // What is not mounted is opened.
+        if f.code == Code::ReadOnly {
+            return Err(f);
+        }
+    }
     if let Some(answer) = Client::ask(target, "schedule", encode(&order))? {
         return Ok(answer);
     }
-    let looks = matches!(order.wish, ScheduleWish::Tell | ScheduleWish::Explain | ScheduleWish::Simulate(_));
     let access = if looks { OpenFor::LookAsMounted } else { OpenFor::Work };
     let engine = backend.open(target, &StoreOptions { access, ..StoreOptions::default() })?;
     let answer = engine.schedule(&order);

@@ -28,7 +28,7 @@ pub(super) struct FillingTold {
     /// The store is being closed: nothing begins any more.
     closes: AtomicBool,
     pub(super) paused: AtomicBool,
-    /// Bytes a second at most; 0: no limit.
+    /// Bytes a second at most; 0: no limit. That of one filling: the next has none of its own accord.
     pub(super) rate: AtomicU64,
     /// How the last one ended, if not well.
     pub(super) failed: Mutex<Option<String>>,
@@ -41,6 +41,13 @@ impl FillingTold {
         self.copied.store(filled.copied, SeqCst);
         self.unread.store(filled.unread, SeqCst);
         *self.content.lock() = filled.content;
+    }
+
+    /// An order that was given a rate has begun nothing.
+    pub(super) fn forget_rate(&self) {
+        if !self.running.load(SeqCst) {
+            self.rate.store(0, SeqCst);
+        }
     }
 
     /// Something begins that may be ended. False if it is over with the store.
@@ -67,6 +74,7 @@ impl FillingTold {
                 log::error!("mirror: the other side was not filled: {why}");
                 *told.failed.lock() = Some(why);
             }
+            told.rate.store(0, SeqCst);
             told.running.store(false, SeqCst);
         };
         let started = std::thread::Builder::new().name("mirror".into()).spawn(work);
@@ -133,5 +141,23 @@ impl FillingPace<'_> {
             }
             std::thread::sleep(if ahead { PAUSE / 10 } else { PAUSE });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_that_of_one_filling() {
+        let told = Arc::new(FillingTold::default());
+        told.rate.store(5 << 20, SeqCst);
+        told.start(|| Ok(())).unwrap();
+        told.end();
+        assert_eq!(told.rate.load(SeqCst), 0);
+        // Nor does it outlast an order that begins nothing.
+        told.rate.store(5 << 20, SeqCst);
+        told.forget_rate();
+        assert_eq!(told.rate.load(SeqCst), 0);
     }
 }

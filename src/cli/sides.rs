@@ -12,7 +12,7 @@ use super::refusal::io;
 use crate::ctl::{Code, Failure};
 use crate::device::lock::LockMode;
 use crate::device::mirror::{
-    self, Both, MirrorError, Present, Timed, is_copied, meet, open_sides, read_label, write_label,
+    self, Both, DETACHED, MirrorError, Present, Timed, is_copied, meet, open_sides, read_label, write_label,
 };
 use crate::device::patience::{Alive, patiently, patiently_told};
 use crate::device::{self, Device, DeviceError, DirDevice, FileDevice, Mirror, StoreKind, mark};
@@ -219,7 +219,7 @@ fn is_newer(there: &Seen, here: impl FnOnce() -> Option<Superblock>, ours: &Labe
 /// something of its own. Fails if it is no side that can be brought in line.
 pub(super) fn went_on(path: &Path, ours: &Label, theirs: Option<Label>) -> Result<(Label, bool), Failure> {
     let strangers = || {
-        let what = "this is no side of this mirror: see 'snapfs mirror attach --force'";
+        let what = "this is no side of this mirror, and it stays as it is: 'snapfs mirror attach --force' would overwrite all that is there";
         Err(refused(path, Code::Invalid, what))
     };
     let Some(theirs) = theirs else { return strangers() };
@@ -245,7 +245,10 @@ pub(super) fn went_on(path: &Path, ours: &Label, theirs: Option<Label>) -> Resul
 }
 
 /// What is told of a side whose partner does not know it any more.
-fn left_behind(store: &Path, partner: &Path) -> Failure {
+fn left_behind(store: &Path, ours: &Label, partner: &Path) -> Failure {
+    if ours.is_detached() {
+        return refused(store, Code::Invalid, DETACHED);
+    }
     let partner = names::shown(partner);
     refused(
         store,
@@ -297,13 +300,14 @@ pub(super) fn may_be_read(store: &Path, device: &dyn Device, served: bool) -> Re
     if let Some(label) = label.as_ref().filter(|label| label.standing == Standing::Together)
         && let Some(partner) = newer_partner(device, label)
     {
-        let old = left_behind(store, &partner);
+        let old = left_behind(store, label, &partner);
         if served {
             return Err(old);
         }
         log::warn!("{old}");
     }
     match label {
+        Some(label) if label.is_detached() && served => Err(refused(store, Code::Invalid, DETACHED)),
         Some(label) if label.standing == Standing::Stale && served => Err(refused(
             store,
             Code::Invalid,
@@ -576,7 +580,7 @@ pub(super) fn open(
         && is_newer(seen, || newest_superblock(&asked(&here, store, ours)).ok(), ours)
     {
         let partner = other.as_ref().map_or(store.clone(), |side| side.path.clone());
-        return Err(left_behind(store, &partner));
+        return Err(left_behind(store, ours, &partner));
     }
     let (first, second) = match second {
         Some(second) => {

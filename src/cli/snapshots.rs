@@ -4,15 +4,17 @@ use super::args::{CloneArgs, CreateArgs, DropArgs, Json, ListArgs, Method, Renam
 use super::engine::{Backend, HydrateOrder, OpenFor, StoreOptions, StreamOrder};
 use super::freeze_order;
 use super::list_chart::{self, ChartLook};
+use super::refusal::told_name;
 use super::{
     hold_order, hooks, hydrate_order, hydration, list_rows, output, streaming, streams, usage, wire,
 };
 use crate::clock::Clock;
 use crate::ctl::{Client, Code, Failure, MountRecord};
 use crate::format::view::Consistency;
+use crate::fs::{Reason, check_snapshot_name};
 use crate::fuse::mounts;
 use crate::names;
-use crate::ops::NodeId;
+use crate::ops::{Error, NodeId};
 use crate::sys::process;
 use serde_json::{Value, json};
 use std::ffi::{OsStr, OsString};
@@ -199,6 +201,9 @@ pub(super) fn create_here(args: &CreateArgs, copy: Option<&HydrateOrder>, json: 
         None => {}
     }
     let verb = if args.method == Some(Method::Mirror) { "split" } else { "create" };
+    if args.hooks.any() {
+        check_name_ahead(&client, &args.name)?;
+    }
     let made = hooks::around(args, &mut |reached| {
         if reached.level != Consistency::FileSystem {
             request["consistency"] = reached.level.name().into();
@@ -207,6 +212,18 @@ pub(super) fn create_here(args: &CreateArgs, copy: Option<&HydrateOrder>, json: 
         wire::decode(&client.call(verb, request.clone(), &mut |_| {})?)
     })?;
     if json { written(output::print_json(&output::snapshot_json(&made))) } else { Ok(()) }
+}
+
+/// Fails for a name that no snapshot can have, or that one has: no hook is run for that.
+fn check_name_ahead(client: &Client, name: &OsStr) -> Result<(), Failure> {
+    check_snapshot_name(name.as_bytes(), Reason::User).map_err(|e| told_name(name.as_bytes(), &e))?;
+    let mut request = json!({});
+    names::put(&mut request, "name", name);
+    match client.call("show", request, &mut |_| {}) {
+        Ok(_) => Err(told_name(name.as_bytes(), &Error::Exists)),
+        // Whatever else keeps it from being made is found out when it is.
+        Err(_) => Ok(()),
+    }
 }
 
 pub(super) fn rename(args: &RenameArgs) -> Result<(), Failure> {

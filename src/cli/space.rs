@@ -283,10 +283,10 @@ fn room_text(answer: &Value, command: Option<&str>) -> String {
         .iter()
         .map(|s| vec![name_of(s), when(s), s["reason"].as_str().unwrap_or_default().into()])
         .collect();
-    let mut out = String::new();
-    if !rows.is_empty() {
-        out += &output::table(&["SNAPSHOT", "CREATED", "REASON"], &rows, &[]);
+    if rows.is_empty() {
+        return "no snapshot of this line that may go brings anything back\n".into();
     }
+    let mut out = output::table(&["SNAPSHOT", "CREATED", "REASON"], &rows, &[]);
     out += &format!("together they bring back {}\n", size(number(answer, "freed_bytes")));
     command.map_or(out.clone(), |command| format!("{out}{command}\n"))
 }

@@ -16,7 +16,7 @@ use std::path::Path;
 pub(super) fn status(fs: &Fs, store: &Path, (scrub, scrub_found): (String, bool)) -> Value {
     let volume = fs.volume();
     let (trash_items, trash_bytes) = volume.trash_bytes().unwrap_or_default();
-    let (space, io, damage) = (volume.space(), volume.io(), volume.damage());
+    let (space, io, damage) = (volume.space_with_freed(), volume.io(), volume.damage());
     let recovered = fs.recovered();
     let log_damage = recovered.damage.as_ref().or(recovered.bad_content.first());
     let place = volume.location();
@@ -38,6 +38,7 @@ pub(super) fn status(fs: &Fs, store: &Path, (scrub, scrub_found): (String, bool)
         "cached_bytes": volume.cached_bytes(),
         "freeing": volume.has_background_work(),
         "deleting": leftover.map(|left| left.views),
+        "deleting_read": leftover.map(|left| left.read),
         "freeing_jobs": leftover.map(|left| left.jobs),
         "freeing_bytes": leftover.map(|left| left.bytes),
         "trash": fs.trash_secs().map(crate::clock::span),
@@ -88,7 +89,7 @@ fn put_tripwire(status: &mut Value, state: &TripwireState) {
 /// What does not change while it is served, and its space.
 pub(super) fn info(fs: &Fs, store: &Path) -> Value {
     let volume = fs.volume();
-    let (space, place) = (volume.space(), volume.location());
+    let (space, place) = (volume.space_with_freed(), volume.location());
     let uuid: String = volume.uuid().iter().map(|b| format!("{b:02x}")).collect();
     let mut info = json!({
         "uuid": uuid,

@@ -90,31 +90,65 @@ fn undelete(fs: &Fs, at: NodeId, order: &UndeleteOrder) -> Result<Value, Failure
         let what = format!("--as is for one, and these are {}", meant.len());
         return Err(Failure::new(Code::Invalid, what));
     }
-    let (mut back, mut kept) = (Vec::new(), Vec::new());
-    for trash in meant.into_values() {
+    let named = meant.into_values().map(|trash| {
         let new = order.new.as_deref().map(|new| match trash.what {
             Trashed::Line(..) => new.strip_prefix(CLONE_PREFIX).unwrap_or(new),
             Trashed::Snapshot(..) => new,
         });
-        let new = new.unwrap_or(&trash.name);
-        let done = if order.dry_run { Ok(()) } else { fs.undelete(&trash, new) };
+        let new = new.unwrap_or(&trash.name).to_vec();
+        (trash, new)
+    });
+    let came = bring_back(fs, named, order.dry_run);
+    let back: Vec<Value> = came
+        .back
+        .into_iter()
+        .map(|(trash, new)| {
+            let mut one = told(fs, &trash);
+            let name = word(&TrashRecord { name: new, ..trash });
+            names::put(&mut one, "name", OsStr::from_bytes(&name));
+            one
+        })
+        .collect();
+    let mut answer = json!({"kept": kept_told(&came.kept), "missing": missing});
+    answer[if order.dry_run { "would_undelete" } else { "undeleted" }] = back.into();
+    Ok(answer)
+}
+
+/// What came back, or would, and under which name, and what stays in the trash, with the reason.
+struct Came {
+    back: Vec<(TrashRecord, Vec<u8>)>,
+    kept: Vec<(TrashRecord, Failure)>,
+}
+
+/// Brings back all of these that can come, each under its name, or tells which would.
+fn bring_back(fs: &Fs, all: impl Iterator<Item = (TrashRecord, Vec<u8>)>, dry_run: bool) -> Came {
+    let (mut came, mut clones) = (Came { back: Vec::new(), kept: Vec::new() }, 0);
+    for (trash, new) in all {
+        let done = match dry_run {
+            true => fs.check_undelete(&trash, &new, clones),
+            false => fs.undelete(&trash, &new),
+        };
         match done {
             Ok(()) => {
-                let mut one = told(fs, &trash);
-                let name = word(&TrashRecord { name: new.to_vec(), ..trash });
-                names::put(&mut one, "name", OsStr::from_bytes(&name));
-                back.push(one);
+                clones += usize::from(matches!(trash.what, Trashed::Line(..)));
+                came.back.push((trash, new));
             }
             Err(e) => {
-                let mut one = json!({"why": refused(fs, &trash, new, &e).message});
-                names::put(&mut one, "name", OsStr::from_bytes(&word(&trash)));
-                kept.push(one);
+                let why = refused(fs, &trash, &new, &e);
+                came.kept.push((trash, why));
             }
         }
     }
-    let mut answer = json!({"kept": kept, "missing": missing});
-    answer[if order.dry_run { "would_undelete" } else { "undeleted" }] = back.into();
-    Ok(answer)
+    came
+}
+
+fn kept_told(kept: &[(TrashRecord, Failure)]) -> Value {
+    let told = |(trash, why): &(TrashRecord, Failure)| {
+        let mut one = json!({"why": why.message});
+        names::put(&mut one, "name", OsStr::from_bytes(&word(trash)));
+        one
+    };
+    kept.iter().map(told).collect()
 }
 
 /// What keeps something from coming back, as a sentence.
@@ -136,17 +170,13 @@ fn refused(fs: &Fs, trash: &TrashRecord, name: &[u8], e: &Error) -> Failure {
         Error::LimitReached => {
             "there are as many clones as there may be: drop one, or snapfs set clones_max="
         }
-        Error::Stale if !is_there(fs, trash) => {
-            "it is in the trash no more: it was brought back, or went for good, meanwhile"
+        Error::Stale if !fs.is_in_trash(trash) => {
+            "it is in the trash no more: another command has brought it back meanwhile, or had it go"
         }
         Error::Stale => "the clone that it was of is gone: bring that back first, if it is in the trash",
         e => return told_name(&word(trash), e),
     };
     Failure::new(Code::Other, format!("{shown}: {what}"))
-}
-
-fn is_there(fs: &Fs, trash: &TrashRecord) -> bool {
-    fs.volume().trash().iter().any(|other| other.number == trash.number)
 }
 
 /// Has all of these go for good that are there still: which have gone.
@@ -161,25 +191,6 @@ fn empty(fs: &Fs, all: Vec<TrashRecord>) -> Result<Vec<TrashRecord>, Failure> {
         }
     }
     Ok(gone)
-}
-
-/// Brings all of these back that are there still: which have come. None is an error.
-fn bring_back(fs: &Fs, all: &[&TrashRecord]) -> Result<Vec<Vec<u8>>, Failure> {
-    let (mut back, mut missed) = (Vec::new(), None);
-    for trash in all {
-        match fs.undelete(trash, &trash.name) {
-            Ok(()) => back.push(word(trash)),
-            Err(e) => {
-                let is_gone = !is_there(fs, trash);
-                let refused = refused(fs, trash, &trash.name, &e);
-                if !is_gone {
-                    return Err(refused);
-                }
-                missed = Some(refused);
-            }
-        }
-    }
-    missed.filter(|_| back.is_empty()).map_or(Ok(back), Err)
 }
 
 /// Carries out an order about the trash of the line that a node is of.
@@ -209,15 +220,23 @@ pub(super) fn carry_out(fs: &Fs, at: NodeId, order: &TrashOrder) -> Result<Value
     }
 }
 
-/// Takes the last deletion back, or says what would come: all that one command has deleted.
+/// Takes the last deletion back, or says what would come: all that one command has deleted. What cannot come back stays, and is
+/// told with the reason; if that is all of it, this fails.
 pub(super) fn undo(fs: &Fs, at: NodeId, last: &TrashRecord, dry_run: bool) -> Result<Value, Failure> {
     let all = fs.trash_of(at).map_err(|e| told_name(&last.name, &e))?;
-    let mut of_order: Vec<&TrashRecord> =
-        all.iter().filter(|trash| trash.number == last.number || is_of_one_order(last, trash)).collect();
+    let of_order =
+        all.into_iter().filter(|trash| trash.number == last.number || is_of_one_order(last, trash));
+    let mut of_order: Vec<(TrashRecord, Vec<u8>)> =
+        of_order.map(|trash| (trash.clone(), trash.name)).collect();
+    if of_order.is_empty() {
+        // Another command was faster, and has left nothing.
+        return Err(refused(fs, last, &last.name, &Error::Stale));
+    }
     // What was deleted first comes back first.
     of_order.reverse();
-    let back = if dry_run { of_order.into_iter().map(word).collect() } else { bring_back(fs, &of_order)? };
-    let mut answer = json!({});
+    let came = bring_back(fs, of_order.into_iter(), dry_run);
+    let mut answer = json!({"kept": kept_told(&came.kept)});
+    let back: Vec<Vec<u8>> = came.back.iter().map(|(trash, _)| word(trash)).collect();
     names::put_list(&mut answer, "undeleted", &back.iter().map(|n| OsStr::from_bytes(n)).collect::<Vec<_>>());
     Ok(answer)
 }
@@ -283,12 +302,59 @@ mod tests {
         let all = fs.trash_of(NodeId::ROOT).unwrap();
         let (b, a) = (&all[0], &all[1]);
         fs.undelete(a, b"a").unwrap();
-        assert_eq!(bring_back(&fs, &[a, b]).unwrap(), [b"b"]);
-        let refused = bring_back(&fs, &[a, b]).unwrap_err();
-        assert!(refused.message.contains("b: it is in the trash no more"), "{refused}");
+        let both = || [a, b].map(|trash| (trash.clone(), trash.name.clone())).into_iter();
+        let came = bring_back(&fs, both(), false);
+        assert_eq!(came.back.iter().map(|(trash, _)| &*trash.name).collect::<Vec<_>>(), [b"b"]);
+        let came = bring_back(&fs, both(), false);
+        assert!(came.back.is_empty() && came.kept.len() == 2);
+        assert!(came.kept[1].1.message.contains("b: it is in the trash no more"), "{}", came.kept[1].1);
         fs.discard_snapshot_of(NodeId::ROOT, b"b", &by).unwrap();
         let again = fs.trash_of(NodeId::ROOT).unwrap().remove(0);
         let gone = empty(&fs, vec![a.clone(), b.clone(), again.clone()]).unwrap();
         assert_eq!(gone, [again]);
+    }
+
+    #[test]
+    fn what_cannot_come_back_keeps_nothing_else() {
+        let clock = Clock::manual(1000);
+        let fs = Fs::open(Volume::memory(1 << 30), FsOptions::default(), clock).unwrap();
+        fs.volume().set_terms(LineId::MAIN, |terms| terms.trash = Some(3600)).unwrap();
+        (1..4).for_each(|n| snapshot(&fs, &format!("k{n}")));
+        let by = Provenance { command: b"snapfs delete k*".to_vec(), ..Provenance::default() };
+        let all = fs.snapshots();
+        fs.discard_snapshots_of(NodeId::ROOT, &all, Deletion::Kept(&by), &mut |_| true).unwrap();
+        snapshot(&fs, "k2");
+        let Some(Undoable::Deletion(last)) = fs.last_undoable(NodeId::ROOT).unwrap() else { panic!() };
+        for dry_run in [true, false] {
+            let told = undo(&fs, NodeId::ROOT, &last, dry_run).unwrap();
+            assert_eq!(names::get_list(&told, "undeleted").unwrap(), [b"k1", b"k3"], "{told}");
+            assert!(
+                told["kept"][0]["why"].as_str().unwrap().contains("there is a snapshot called k2"),
+                "{told}"
+            );
+        }
+        // Another command has taken it back while this one looked for it.
+        let gone = TrashRecord { number: last.number + 1, name: b"k1".to_vec(), ..(*last).clone() };
+        let order = UndeleteOrder { names: vec![b"k2".to_vec()], new: None, dry_run: true };
+        let told = undelete(&fs, NodeId::ROOT, &order).unwrap();
+        assert!(told["kept"][0]["why"].as_str().unwrap().contains("--as"), "{told}");
+        let why = refused(&fs, &gone, b"k1", &fs.undelete(&gone, b"k1").unwrap_err());
+        assert!(why.message.contains("no more: another command"), "{why:?}");
+    }
+
+    #[test]
+    fn a_rehearsal_counts_the_clones_that_would_come() {
+        let fs = Fs::open(Volume::memory(1 << 30), FsOptions::default(), Clock::manual(1000)).unwrap();
+        fs.volume().set_terms(LineId::MAIN, |terms| terms.trash = Some(3600)).unwrap();
+        for name in ["c1", "c2"] {
+            fs.clone_line(LineId::MAIN, name.as_bytes()).unwrap();
+            fs.discard_clone(name.as_bytes(), &Provenance::default()).unwrap();
+        }
+        fs.volume().set_terms(LineId::MAIN, |terms| terms.clones_max = Some(1)).unwrap();
+        let order = |dry_run| UndeleteOrder { names: vec![b".clones/c*".to_vec()], new: None, dry_run };
+        let would = undelete(&fs, NodeId::ROOT, &order(true)).unwrap();
+        let does = undelete(&fs, NodeId::ROOT, &order(false)).unwrap();
+        assert_eq!((&would["kept"], &would["would_undelete"]), (&does["kept"], &does["undeleted"]));
+        assert_eq!(does["kept"].as_array().map(Vec::len), Some(1), "{does}");
     }
 }

@@ -27,7 +27,15 @@ pub(super) fn run(args: &UndoArgs) -> Result<u8, Failure> {
     let answer = client.stream("undo", request, &mut |piece| {
         conflicts.extend(piece["conflicts"].as_array().into_iter().flatten().cloned());
         told.take(&piece)
-    })?;
+    });
+    let answer = match answer {
+        Err(f) if args.json.json => {
+            let refused = json!({"changed": false, "why": f.message});
+            output::print_json(&refused).map_err(|e| Failure::new(Code::Other, e))?;
+            return Err(f);
+        }
+        answer => answer?,
+    };
     let answer = answer.unwrap_or_default();
     if answer.get("root").is_some() {
         return rollback::told_undo(&client, args, &answer);
@@ -40,7 +48,8 @@ pub(super) fn run(args: &UndoArgs) -> Result<u8, Failure> {
                 &back.iter().map(|name| format!("{} {what}\n", names::shown_bytes(name))).collect::<String>(),
             ),
         };
-        return printed.map(|()| DONE).map_err(|e| Failure::new(Code::Other, e));
+        printed.map_err(|e| Failure::new(Code::Other, e))?;
+        return told_kept(&answer).map(|()| DONE);
     }
     if conflicts.is_empty() {
         return told.finish(&answer).map(|()| DONE);
@@ -52,6 +61,16 @@ pub(super) fn run(args: &UndoArgs) -> Result<u8, Failure> {
     printed.map_err(|e| Failure::new(Code::Other, e))?;
     eprintln!("snapfs: nothing was taken back: what was changed then has changed since");
     Ok(CONFLICTS)
+}
+
+/// Fails if something that was deleted does not come back, with the reasons.
+fn told_kept(answer: &Value) -> Result<(), Failure> {
+    let kept = answer["kept"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut why = kept.iter().map(|one| names::sentence(one["why"].as_str().unwrap_or_default()));
+    // The last of the sentences is that of the failure.
+    let Some(last) = why.next_back() else { return Ok(()) };
+    why.for_each(|what| eprintln!("snapfs: {what}"));
+    Err(Failure::new(Code::Other, last))
 }
 
 /// The daemon's part: does it, or tells what it would change.

@@ -237,23 +237,38 @@ fn holder_of(file: &File, has_text: bool) -> String {
 
 /// The process that `/proc/locks` names as holder of a `flock` on `file`, and its command line.
 fn locking_process(file: &File) -> Option<(u32, String)> {
-    let inode = file.metadata().ok()?.ino();
+    let found = file.metadata().ok()?;
+    let (id, device) = (FileId::of(&found), device_shown(found.dev()));
     let locks = fs::read_to_string("/proc/locks").ok()?;
-    // More than one file system may use the inode number: a live process that still has a command line is preferred.
-    let found =
-        locks.lines().filter_map(|line| flock_holder(line, inode)).map(|pid| (pid, command_line(pid)));
-    let (known, unknown): (Vec<_>, Vec<_>) = found.partition(|(_, command)| command.is_some());
-    let (pid, command) = known.into_iter().chain(unknown).next()?;
-    Some((pid, command.unwrap_or_else(|| "unknown command".into())))
+    let holders: Vec<(u32, &str)> =
+        locks.lines().filter_map(|line| flock_holder(line, found.ino())).collect();
+    // More than one file system may use the inode number. Some show another number of the device than `stat` does: there
+    // it counts who has the file open.
+    let here = holders.iter().find(|(_, place)| *place == device);
+    let (pid, _) = here.or_else(|| holders.iter().find(|(pid, _)| has_open(*pid, id)))?;
+    Some((*pid, command_line(*pid).unwrap_or_else(|| "unknown command".into())))
+}
+
+/// A device as `/proc/locks` shows it.
+fn device_shown(dev: u64) -> String {
+    let (major, minor) = ((dev >> 8) & 0xfff | (dev >> 32) & !0xfff, dev & 0xff | (dev >> 12) & 0xf_ff00);
+    format!("{major:02x}:{minor:02x}")
+}
+
+/// True if a process has a file open, as far as anybody may know.
+fn has_open(pid: u32, id: FileId) -> bool {
+    let fds = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    fds.into_iter().any(|fd| fs::metadata(fd.path()).is_ok_and(|found| FileId::of(&found) == id))
 }
 
 /// The process of a line of `/proc/locks`, such as `3: FLOCK  ADVISORY  WRITE 712 fd:01:23 0 EOF`, if it holds a
-/// `flock` on `inode`. Lines of waiting processes have `->` as second word and do not match.
-fn flock_holder(line: &str, inode: u64) -> Option<u32> {
+/// `flock` on `inode`, and the device that this is on. Lines of waiting processes have `->` as second word and do not match.
+fn flock_holder(line: &str, inode: u64) -> Option<(u32, &str)> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [_, "FLOCK", _, _, pid, place, ..] = words[..] else { return None };
-    let same = place.rsplit(':').next()?.parse() == Ok(inode);
-    if same { pid.parse().ok() } else { None }
+    let (device, number) = place.rsplit_once(':')?;
+    let pid = pid.parse().ok()?;
+    (number.parse() == Ok(inode)).then_some((pid, device))
 }
 
 fn command_line(pid: u32) -> Option<String> {
@@ -329,12 +344,29 @@ mod tests {
 
     #[test]
     fn lock_lines_are_understood() {
-        assert_eq!(flock_holder("3: FLOCK  ADVISORY  WRITE 712 fd:01:23 0 EOF", 23), Some(712));
+        assert_eq!(flock_holder("3: FLOCK  ADVISORY  WRITE 712 fd:01:23 0 EOF", 23), Some((712, "fd:01")));
         assert_eq!(flock_holder("3: FLOCK  ADVISORY  WRITE 712 fd:01:23 0 EOF", 24), None);
         assert_eq!(flock_holder("3: -> FLOCK  ADVISORY  WRITE 712 fd:01:23 0 EOF", 23), None);
         assert_eq!(flock_holder("3: POSIX  ADVISORY  WRITE 712 fd:01:23 0 EOF", 23), None);
         assert_eq!(flock_holder("3: FLOCK  ADVISORY  WRITE -1 fd:01:23 0 EOF", 23), None);
         assert_eq!(flock_holder("", 23), None);
+    }
+
+    #[test]
+    fn devices_are_shown_as_the_kernel_shows_them() {
+        for (dev, shown) in [(0xfd01, "fd:01"), (0x801, "08:01"), (0x1b, "00:1b"), (0x10_0001, "00:101")] {
+            assert_eq!(device_shown(dev), shown);
+        }
+        // Who holds this lock has it open, whatever the numbers of its device are.
+        let scratch = Scratch::new();
+        let path = scratch.path("image");
+        fs::write(&path, b"content").unwrap();
+        let file = File::open(&path).unwrap();
+        sys::flock(file.as_fd(), Flock::Shared).unwrap();
+        assert_eq!(locking_process(&file).map(|(pid, _)| pid), Some(std::process::id()));
+        assert!(has_open(std::process::id(), FileId::of(&file.metadata().unwrap())));
+        let other = fs::metadata(path.parent().unwrap()).unwrap();
+        assert!(!has_open(std::process::id(), FileId { inode: u64::MAX, ..FileId::of(&other) }));
     }
 
     #[test]

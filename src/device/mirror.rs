@@ -30,5 +30,5 @@ pub use label::{
 };
 pub use meeting::{Both, SideFound, alone, meet, parted_at};
 pub use mirror::{Mirror, MirrorError, NewSide, Parted, SideState};
-pub use opening::{MirrorOpening, Present, open_sides, part_for_repair};
+pub use opening::{DETACHED, MirrorOpening, Present, open_sides, part_for_repair};
 pub use timed::{Ends, Holding, Timed};

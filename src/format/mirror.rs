@@ -69,7 +69,7 @@ pub struct Label {
     /// How long one side may keep the other waiting, in milliseconds, not 0.
     pub limit_ms: u32,
     /// Of a side that is split: it was opened for writing since. Of one that is alone: in this generation its partner was, or is,
-    /// being filled.
+    /// being filled. Of one that is stale: it was detached.
     pub opened: bool,
     /// The file that this side is in, as far as the host tells: a copy is in another one.
     pub home: Option<FileBirth>,
@@ -133,6 +133,17 @@ impl Standing {
 }
 
 impl Label {
+    /// The label of a side that its partner, which has this one as well, goes on without for good.
+    #[must_use]
+    pub fn detached(self) -> Label {
+        Label { number: self.number + 1, standing: Standing::Stale, opened: true, ..self }
+    }
+
+    /// True of a side that was detached.
+    pub fn is_detached(&self) -> bool {
+        self.standing == Standing::Stale && self.opened
+    }
+
     /// The label that follows, of a new generation. `until` is what had been committed on both when this one ended: an epoch.
     #[must_use]
     pub fn followed(&self, standing: Standing, generation: u64, until: u64) -> Label {

@@ -83,7 +83,7 @@ pub use past::{
     OpenForWriting, OpenWithoutName, Prepared, Promoted, PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan,
     PurgedIn, Reached, Switched, Uncovered, Undoable,
 };
-pub use past::{TripwireState, moment_of};
+pub use past::{TripwireState, check_snapshot_name, moment_of};
 pub use past_of_path::PathAsked;
 pub use planning::RoomPlan;
 pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, first_of, parse_token};

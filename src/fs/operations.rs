@@ -299,7 +299,7 @@ impl Operations for Fs {
     }
 
     fn statfs(&self, _node: NodeId) -> Result<StatFs> {
-        let (space, may_free) = (self.heads.volume.space(), self.past.room.may_free_bytes());
+        let (space, may_free) = (self.heads.volume.space_with_freed(), self.past.room.comes_bytes());
         Ok(StatFs {
             total_bytes: space.total,
             free_bytes: space.free.saturating_add(may_free).min(space.total),

@@ -23,7 +23,8 @@ const CLASS_SECS_MAX: u64 = 1 << 40;
 /// Snapshots that bring back a wanted amount.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RoomPlan {
-    /// Those to be deleted, first what is worth the least; if it cannot be reached, all that may go.
+    /// Those to be deleted, first what is worth the least; if it cannot be reached, those that bring back the most that can be
+    /// had, and none that adds nothing to that.
     pub snapshots: Vec<SnapshotInfo>,
     /// What that brings back, in bytes.
     pub freed: u64,
@@ -65,7 +66,14 @@ impl Fs {
             |set: &[usize]| planner.would_free(&set.iter().map(|i| all[*i].1.id).collect::<Vec<_>>());
         let chosen = least_loss(&worths, wanted, planner.tries_max(), &mut freed)?;
         let is_enough = chosen.is_some();
-        let chosen = chosen.unwrap_or_else(|| (0..all.len()).collect());
+        let chosen = match chosen {
+            Some(chosen) => chosen,
+            None => {
+                let every: Vec<usize> = (0..all.len()).collect();
+                let most = freed(&every)?;
+                least_loss(&worths, most, planner.tries_max(), &mut freed)?.unwrap_or(every)
+            }
+        };
         let freed = freed(&chosen)?;
         let snapshots = chosen.into_iter().map(|i| all[i].1.clone()).collect();
         Ok(RoomPlan { snapshots, freed, is_enough })

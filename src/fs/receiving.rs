@@ -203,7 +203,7 @@ impl Fs {
             (arrival.record.begin.stream() == begin.stream()).then_some(arrival.record.received_bytes)
         };
         let here: u64 = self.arrivals().into_iter().filter_map(has).sum();
-        let (wanted, room) = (begin.about_bytes.saturating_sub(here), volume.space().available);
+        let (wanted, room) = (begin.about_bytes.saturating_sub(here), volume.space_with_freed().available);
         if wanted > room {
             return refused(format!("about {wanted} bytes are to come, and there is room for {room}"));
         }

@@ -37,6 +37,16 @@ impl Fs {
         self.past.undelete(trash, name)
     }
 
+    /// Fails as [`Fs::undelete`] would, after so many clones had come back.
+    pub fn check_undelete(&self, trash: &TrashRecord, name: &[u8], clones_before: usize) -> Result<()> {
+        self.past.check_undelete(trash, name, clones_before)
+    }
+
+    /// True if something is in the trash still.
+    pub fn is_in_trash(&self, trash: &TrashRecord) -> bool {
+        self.past.is_in_trash(trash.number)
+    }
+
     /// Has something in the trash go for good. `Stale` if it is there no more.
     pub fn empty_trash(&self, number: u64) -> Result<()> {
         self.past.empty_trash(number)

@@ -436,3 +436,63 @@ fn weeks_months_and_years_begin_where_they_do() {
         }
     }
 }
+
+/// As [`simulate`], with all looked at in each step.
+fn simulated_by_looking_at_all(
+    schedule: &Schedule,
+    there_is: &[TakenSnapshot],
+    (from, secs): (i64, u64),
+) -> (Simulated, Vec<usize>) {
+    let end = from.saturating_add_unsigned(secs);
+    let (mut all, mut counts) = (there_is.to_vec(), Vec::new());
+    let (mut taken, mut most, mut now) = (0, all.len(), from);
+    while let Some(next) = schedule.every.next_after(now).filter(|next| *next <= end) {
+        now = next;
+        all.push(TakenSnapshot { at: now, kept: None });
+        taken += 1;
+        let mut rulings = decide(schedule, &all, now).into_iter();
+        all.retain(|_| rulings.next().is_some_and(|ruling| !ruling.goes()));
+        most = most.max(all.len());
+        counts.push(all.len());
+    }
+    let rulings = decide(schedule, &all, end);
+    (Simulated { until: end, taken, most, left: all.into_iter().zip(rulings).collect() }, counts)
+}
+
+#[test]
+fn a_simulation_by_steps_is_one_by_looking_at_all() {
+    let from = 1_767_225_600;
+    let there = |offsets: &[i64], kept: usize| -> Vec<TakenSnapshot> {
+        let one =
+            |(i, at): (usize, &i64)| TakenSnapshot { at: from + at, kept: (i == kept).then_some("held") };
+        offsets.iter().enumerate().map(one).collect()
+    };
+    let befores = [
+        there(&[], 0),
+        there(&[-900_000, -86_400, -86_000, -7200, -3600, -60, -50, -50], 1),
+        there(&[-500, 4000, -400, 90_000, -300], 2),
+    ];
+    for text in [
+        "every=1h keep=24h,7d,4w",
+        "every=15m keep=4h,2d",
+        "every=1d keep=1d,2w,3mo",
+        "every=1h keep=all",
+        "every=6h keep=1d",
+        "every=2d keep=5d,2w",
+    ] {
+        let schedule = rules(text);
+        for (n, before) in befores.iter().enumerate() {
+            let mut counts = Vec::new();
+            let done = simulate(&schedule, before, from, 20 * 86_400, &mut |_, count| counts.push(count));
+            let looked = simulated_by_looking_at_all(&schedule, before, (from, 20 * 86_400));
+            assert_eq!((done, counts), looked, "{text}, {n}");
+        }
+    }
+}
+
+#[test]
+fn a_simulation_costs_no_more_for_what_is_kept() {
+    // A year of minutes, all kept: looking at all in each step would take days.
+    let done = simulate(&rules("every=1m keep=all"), &[], 0, 366 * 86_400, &mut |_, _| {});
+    assert_eq!((done.taken, done.most), (366 * 1440, 366 * 1440));
+}

@@ -214,6 +214,7 @@ impl<'a> CommitSession<'a> {
         // All that is still to be written, but what is held for the layer above, which has brought it in.
         let frozen_bytes = self.volume.required_bytes(s) - self.volume.budget_bytes(s);
         self.volume.frozen_bytes.store(frozen_bytes, Relaxed);
+        self.volume.note_freeing(s);
         if !points_only {
             s.history.freeze();
         }
@@ -244,7 +245,6 @@ impl<'a> CommitSession<'a> {
         s.dirty_nodes = 0;
         s.budget = Budget::default();
         s.line_budgets.clear();
-        s.freed_bytes = 0;
         s.changed = false;
         s.epoch = s.epoch.next();
         self.volume.required.store(self.volume.required_bytes(s), Relaxed);
@@ -256,6 +256,7 @@ impl<'a> CommitSession<'a> {
         let (volume, log_start) = (self.volume, frozen.log_start);
         let done = if frozen.points_only { self.write_points(frozen) } else { self.write_all(frozen) };
         volume.frozen_bytes.store(0, Relaxed);
+        volume.freeing_bytes.store(0, Relaxed);
         {
             // What was held for the frozen state is no longer kept from those who stage. Under the lock that a
             // transaction holds while it notes what it needs.
@@ -441,6 +442,7 @@ impl<'a> CommitSession<'a> {
         store.settle(&writer.allocated);
         store.settle(&frozen.allocs);
         store.quarantine(epoch, &freed);
+        volume.note_shared(committer);
         shared.places.publish(epoch, &moved, gone);
         let purge = std::mem::take(&mut frozen.purge);
         purge.publish(&volume.purging, &shared.places, &shared.pager, epoch, unreachable);

@@ -15,12 +15,16 @@ use std::collections::BTreeSet;
 /// What is still to be done for what was deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Leftover {
-    /// Deleted snapshots and heads that are in the history still, but for those that somebody reads.
+    /// Deleted snapshots and heads that are in the history still.
     pub views: usize,
+    /// Of these, how many stay until nobody reads them any more.
+    pub read: usize,
     /// Lists and trees that are being freed.
     pub jobs: usize,
     /// What comes back of all these, but for trees that are being walked: nobody knows before.
     pub bytes: u64,
+    /// Of that, what comes back only when nobody reads any more what is read now.
+    pub read_bytes: u64,
 }
 
 impl Volume {
@@ -53,23 +57,30 @@ impl Volume {
         Ok(told)
     }
 
-    /// How far it is with what was deleted. Holds off commits while it reads the meta tree, and nobody else.
+    /// How far it is with what was deleted, but for what a clone is compared with, which stays as long as the clone, and points
+    /// without a name that are kept for what may be deleted yet. Holds off commits while it reads the meta tree, and nobody else.
     pub fn leftover(&self) -> Result<Leftover> {
         let committer = self.committer.lock();
-        let (history, going) = {
+        let (history, going, unread) = {
             let state = self.state.read();
             let all = state.postponed.iter().chain(&state.deletes).copied();
-            let going: BTreeSet<ViewId> =
-                all.filter(|id| !self.shared.is_read(*id) && !state.lines.is_base(*id)).collect();
-            ((!going.is_empty()).then(|| state.history.clone()), going)
+            let is_kept_for_itself = |id: &ViewId| state.rolling.contains(id) && self.shared.is_read(*id);
+            let stays = |id: &ViewId| state.lines.is_base(*id) || is_kept_for_itself(id);
+            let going: BTreeSet<ViewId> = all.filter(|id| !stays(id)).collect();
+            let unread = going.iter().filter(|id| !self.shared.is_read(**id)).copied();
+            let unread: BTreeSet<ViewId> = unread.collect();
+            ((!going.is_empty()).then(|| state.history.clone()), going, unread)
         };
         let meta = MetaRead { pager: &self.shared.pager, root: &committer.meta_root };
-        let mut bytes = history.map_or(Ok(0), |history| history.would_free(&going, meta))?;
+        let would_free = |set| history.as_ref().map_or(Ok(0), |history| history.would_free(set, meta));
+        let mut bytes = would_free(&going)?;
+        let read = going.len() - unread.len();
+        let read_bytes = if read == 0 { 0 } else { bytes.saturating_sub(would_free(&unread)?) };
         for job in committer.jobs.values() {
             if let Job::FreeList(list) = job {
                 bytes = bytes.saturating_add(deadlist::sum(meta, *list, ALL)?);
             }
         }
-        Ok(Leftover { views: going.len(), jobs: committer.jobs.len(), bytes })
+        Ok(Leftover { views: going.len(), read, jobs: committer.jobs.len(), bytes, read_bytes })
     }
 }

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Default)]
 pub struct ExtraRefs {
     map: BTreeMap<u64, (u64, u32)>,
+    /// How many bytes all references have more than the ranges.
+    bytes: u64,
     dirty: BTreeSet<u64>,
 }
 
@@ -17,7 +19,11 @@ impl ExtraRefs {
     pub fn load(&mut self, addr: u64, len: u64, extra: u32) -> bool {
         let Some(end) = addr.checked_add(len) else { return false };
         let free = self.map.range(..end).next_back().is_none_or(|(s, (l, _))| s + l <= addr);
-        free && len > 0 && extra > 0 && self.map.insert(addr, (len, extra)).is_none()
+        if !free || len == 0 || extra == 0 || self.map.contains_key(&addr) {
+            return false;
+        }
+        self.set(addr, Some((len, extra)));
+        true
     }
 
     /// All entries as (start, length, extra).
@@ -32,7 +38,7 @@ impl ExtraRefs {
 
     /// How many bytes all references have more than the ranges.
     pub fn bytes(&self) -> u64 {
-        self.map.values().fold(0, |sum, (len, extra)| sum.saturating_add(len.saturating_mul((*extra).into())))
+        self.bytes
     }
 
     /// Cuts entries so that none crosses `at`.
@@ -47,11 +53,16 @@ impl ExtraRefs {
 
     fn put(&mut self, addr: u64, len: u64, extra: u32) {
         self.dirty.insert(addr);
-        if extra == 0 {
-            self.map.remove(&addr);
-        } else {
-            self.map.insert(addr, (len, extra));
-        }
+        self.set(addr, (extra > 0).then_some((len, extra)));
+    }
+
+    fn set(&mut self, addr: u64, entry: Option<(u64, u32)>) {
+        let before = match entry {
+            Some(entry) => self.map.insert(addr, entry),
+            None => self.map.remove(&addr),
+        };
+        let bytes = |entry: Option<(u64, u32)>| entry.map_or(0, |(len, n)| len.saturating_mul(n.into()));
+        self.bytes = self.bytes.saturating_sub(bytes(before)).saturating_add(bytes(entry));
     }
 
     /// One more reference to the range.

@@ -265,6 +265,7 @@ impl Volume {
             deletes: Vec::new(),
             deletes_left: false,
             postponed: BTreeSet::new(),
+            rolling: BTreeSet::new(),
             scrub: loaded.scrub,
             scrub_dirty: BTreeSet::new(),
             peers: loaded.peers,
@@ -297,6 +298,7 @@ impl Volume {
         purging.need_for(loaded.purge_rest.as_ref());
         let (uuid, origin, incompat) = (superblock.identity, superblock.uuid, superblock.incompat);
         let log = Log::new(superblock.log_bytes, superblock.log_start, superblock.log_generation + 1);
+        let shared_bytes = loaded.extra_refs.bytes().saturating_add(loaded.remap.purged.sums().0);
         let committer = Committer {
             superblock,
             meta_root: loaded.meta_root,
@@ -324,6 +326,8 @@ impl Volume {
             origin,
             reserve_bytes,
             frozen_bytes: Default::default(),
+            freeing_bytes: Default::default(),
+            shared_bytes: shared_bytes.into(),
             required: Default::default(),
             needed_at_most: Default::default(),
             incompat: incompat.into(),

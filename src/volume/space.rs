@@ -1,5 +1,6 @@
 //! Space: what is left, what is kept for commits and deletions, and what goes back to the host.
 
+use super::committer::Committer;
 use super::purge::purge_nodes;
 use super::state::{Budget, VolumeState};
 use super::{Result, Volume};
@@ -193,6 +194,29 @@ impl Volume {
         self.state.read().freed_bytes
     }
 
+    /// A commit takes over what was freed.
+    pub(super) fn note_freeing(&self, state: &mut VolumeState) {
+        self.freeing_bytes.store(std::mem::take(&mut state.freed_bytes), Relaxed);
+        self.shared_bytes.fetch_add(new_shared(state), Relaxed);
+    }
+
+    /// At the end of a commit.
+    pub(super) fn note_shared(&self, committer: &Committer) {
+        let nowhere = committer.remap.purged.sums().0;
+        self.shared_bytes.store(committer.extra_refs.bytes().saturating_add(nowhere), Relaxed);
+    }
+
+    /// Space as it is when what was freed until now is free: the next commit, which whoever lacks space has made, brings it back.
+    /// What others may reach still is not counted.
+    pub fn space_with_freed(&self) -> Space {
+        let state = self.state.read();
+        let freed = state.freed_bytes + self.freeing_bytes.load(Relaxed);
+        let shared = self.shared_bytes.load(Relaxed).saturating_add(new_shared(&state));
+        let required = self.required_bytes(&state);
+        drop(state);
+        self.space_of(required, freed.saturating_sub(shared))
+    }
+
     /// What commits bring back of what counts as used or is held for the worst case.
     pub fn comes_back_bytes(&self) -> u64 {
         let state = self.state.read();
@@ -287,6 +311,11 @@ impl Volume {
 
     /// The same if so much is required by what is not committed yet.
     pub(super) fn space_beside(&self, required: u64) -> Space {
+        self.space_of(required, 0)
+    }
+
+    /// The same if so much of what is in use was freed.
+    fn space_of(&self, required: u64, freed: u64) -> Space {
         let store = self.shared.store();
         let available = store.device().available();
         let alloc = store.alloc();
@@ -294,7 +323,8 @@ impl Volume {
             + alloc.kept_bytes()
             + alloc.quarantined_bytes()
             + alloc.unbacked_bytes().min(available);
-        let used = alloc.used_bytes();
+        let freed = freed.min(alloc.used_bytes());
+        let (free, used) = (free + freed, alloc.used_bytes() - freed);
         let for_nodes = alloc.node_bytes_in_sum();
         drop(alloc);
         let kept = self.kept(self.reserve_bytes).and(required);
@@ -307,6 +337,11 @@ impl Volume {
             used,
         }
     }
+}
+
+/// Bytes of ranges that got one more reference since the last commit.
+fn new_shared(state: &VolumeState) -> u64 {
+    state.shared.iter().map(|(_, len)| *len).sum()
 }
 
 /// Nodes of the meta tree that the next commit writes for records of views and lines: of those that have changed, and of

@@ -112,6 +112,8 @@ pub(super) struct VolumeState {
     /// Deleted snapshots that somebody still reads, or that a line is compared with. They have no name, and stay in the
     /// history until the last reader and the last such line are gone, so that what the views above them let go of goes to a dead list and not to free space.
     pub postponed: BTreeSet<ViewId>,
+    /// Points that never had a name, of those that are read or deleted: nobody has deleted them.
+    pub rolling: BTreeSet<ViewId>,
     /// The scrub's items in the meta tree, as they are to be, and which of them no commit has taken yet.
     pub scrub: BTreeMap<u64, Vec<u8>>,
     pub scrub_dirty: BTreeSet<u64>,

@@ -327,6 +327,14 @@ impl Volume {
         self.sync()
     }
 
+    /// Fails as [`Volume::undelete`] would.
+    pub fn check_undelete(&self, number: u64, name: &[u8]) -> Result<()> {
+        self.check_writable()?;
+        let state = self.state.read();
+        let trash = state.trash.get(number).ok_or(VolumeError::NoSuchView)?;
+        state.check_undelete(trash, name)
+    }
+
     /// Brings something back; its line, if it is one. Durable with the next commit or [`Volume::sync`]. `NameTaken` if something
     /// has the name, `NoSuchView` if the line of a snapshot is gone, or it is in the trash no more.
     pub fn undelete(&self, number: u64, name: &[u8]) -> Result<Option<LineRecord>> {

@@ -37,6 +37,7 @@ impl VolumeState {
             }
             self.deletes.retain(|id| *id != view);
             self.postponed.remove(&view);
+            self.rolling.remove(&view);
         }
         self.history.set_provenance(view, provenance);
         self.changed = true;
@@ -81,7 +82,12 @@ impl Volume {
             prepare(txn)?;
             txn.switch_to(line)
         })?;
-        self.end_with_point(txn, line, created)
+        let point = self.end_with_point(txn, line, created)?;
+        let mut turn = self.turn();
+        let VolumeState { rolling, history, .. } = turn.alone();
+        rolling.retain(|id| history.get(*id).is_some());
+        rolling.insert(point.id);
+        Ok(point)
     }
 
     /// Makes a point that is read a snapshot of a line, or gives a snapshot of that line another name and reason. Durable with

@@ -36,6 +36,10 @@ pub struct Volume {
     pub(super) reserve_bytes: u64,
     /// Space for what a running commit has frozen and may still have to write.
     pub(super) frozen_bytes: AtomicU64,
+    /// Content that the running commit frees, in bytes.
+    pub(super) freeing_bytes: AtomicU64,
+    /// At most so many bytes of references can be freed without that anything comes back: others reach the same, or it was purged.
+    pub(super) shared_bytes: AtomicU64,
     /// Space that the state needed when a transaction last looked.
     pub(super) required: AtomicU64,
     /// The most that had to be free since a commit last looked.

@@ -165,6 +165,7 @@ fn a_split_makes_two_stores_and_a_resync_one_again() {
     p.ok(&["clone", "mnt", "tried"]);
     write_durably(&p.path(".clones/tried/tried"), b"in a clone there");
     write_durably(&p.path("later"), &later);
+    p.snapshot("more");
     fs::remove_file(p.path("file")).unwrap();
     p.umount();
     assert_eq!(p.run(&["check", "two.img", "--data"]).code, 0);
@@ -174,6 +175,7 @@ fn a_split_makes_two_stores_and_a_resync_one_again() {
     let here = pattern(10 << 20, 7);
     write_durably(&p.path("here"), &here);
     p.snapshot("again");
+    p.snapshot("more");
     p.ok(&["clone", "mnt", "tried"]);
     let resync = ["mirror", "resync", "mnt", "--with", "two.img"];
     let told = p.json(&[&resync[..], &["--dry-run", "--json"]].concat());
@@ -184,7 +186,14 @@ fn a_split_makes_two_stores_and_a_resync_one_again() {
     let did = p.run(&[&resync[..], &["--wait"]].concat());
     assert!(did.code == 0 && did.out.contains("in sync"), "{did:?}");
     // All that it had is here, under names that say where it was when they were taken.
-    for name in ["again-from-two.img in .clones/two.img", "live in .clones/two.img"] {
+    let names =
+        ["again-from-two.img", "more-from-two.img", "live"].map(|name| format!("{name} in .clones/two.img"));
+    let would = names_received(&told);
+    assert!(
+        ["again-from-two.img", "more-from-two.img"].iter().all(|name| would.contains(&(*name).into())),
+        "{told}"
+    );
+    for name in names {
         assert!(did.out.contains(&format!("received: {name}")), "{name}: {did:?}");
     }
     let two = |path: &str| p.path(".clones/two.img").join(path);
@@ -291,8 +300,19 @@ fn damage_of_one_side_reaches_nobody_and_what_cannot_be_attached_is_refused() {
     assert_eq!(status(&p)["mirrored"], false);
     p.umount();
     p.check();
-    let said = mount_of(&p, "two.img", &[]);
-    assert!(said.code == 1 && said.err.contains("older state"), "{said:?}");
+    for options in [&[][..], &["ro"]] {
+        let said = mount_of(&p, "two.img", options);
+        assert!(said.code == 1 && said.err.contains("was detached from its mirror"), "{options:?} {said:?}");
+    }
+    assert_eq!(p.run(&["info", "two.img"]).code, 0);
+    assert_eq!(mount_of(&p, "two.img", &["mirror=alone"]).code, 0);
+    p.umount();
+}
+
+/// The names that a rehearsal says would be received.
+fn names_received(told: &Value) -> Vec<String> {
+    let all = told["received"].as_array().into_iter().flatten();
+    all.filter_map(|one| one["name"].as_str().map(String::from)).collect()
 }
 
 #[test]

@@ -147,6 +147,37 @@ fn hundreds_go_at_once_and_their_space_is_waited_for() {
     p.check();
 }
 
+#[test]
+fn what_somebody_reads_is_waited_for_when_deleted() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("commit=1");
+    fs::write(p.path("f"), vec![7; 5 << 20]).unwrap();
+    p.snapshot("s");
+    fs::write(p.path("f"), "little").unwrap();
+    p.snapshot("t");
+    // Whoever has read and closed it keeps nothing.
+    assert_eq!(fs::read(p.past("t", "f")).unwrap(), b"little");
+    let open = fs::File::open(p.past("s", "f")).unwrap();
+    let waits = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| p.run(&["delete", "mnt", "s", "t", "--wait"]));
+        wait("it is told that one is read", || p.number("deleting_read") == 1);
+        assert!(p.number("deleting") >= 1 && p.number("freeing_bytes") >= 5 << 20);
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        assert!(!waiting.is_finished());
+        drop(open);
+        waiting.join().unwrap()
+    });
+    assert!(waits.code == 0 && waits.err.contains("1 deleted snapshot is in use still"), "{waits:?}");
+    for key in ["deleting", "deleting_read", "freeing_jobs", "freeing_bytes", "snapshots"] {
+        assert_eq!(p.number(key), 0, "{key}");
+    }
+    p.umount();
+    p.check();
+}
+
 fn kept(p: &Place) -> Vec<String> {
     there(p).into_iter().filter(|name| name.starts_with("@before-mass-deletion-")).collect()
 }

@@ -7,6 +7,10 @@ use crate::device::Device;
 use crate::format::mirror::{Label, Standing};
 use std::sync::Arc;
 
+/// What a side is that was detached, behind its place.
+pub const DETACHED: &str = "it was detached from its mirror: -o mirror=alone mounts what it had then as a store of its own, and \
+                            'snapfs init --force' makes a new one";
+
 /// A device with what its label says, and what was committed on it last.
 pub struct Present {
     /// The device.
@@ -168,6 +172,9 @@ pub fn open_sides(
                     "{} was to become the other side of a mirror and was not filled to the end: it is no store; mount its partner",
                     first.place
                 )),
+                SideFound::Stale if !even_stale && first.label.as_ref().is_some_and(Label::is_detached) => {
+                    refused(format!("{}: {DETACHED}", first.place))
+                }
                 SideFound::Stale if !even_stale => refused(format!(
                     "{} is older than its partner, which went on without it ({why}): mount the partner, or this one as it is with -o mirror=alone",
                     first.place

@@ -66,6 +66,10 @@ pub struct MadeRoom {
     pub failed: Mutex<(u64, Option<RoomFor>)>,
     /// What snapshots that may go hold together, as it was counted last.
     pub may_free: AtomicU64,
+    /// What comes back in the background of what was deleted, as it was counted last.
+    pub coming: AtomicU64,
+    /// When it may be counted again.
+    pub coming_again: Mutex<Duration>,
     /// When it was counted, and of what.
     pub counted: Mutex<Option<(Duration, Counted)>>,
     /// When it was looked last what may go, and what that follows from.
@@ -101,6 +105,7 @@ impl MadeRoom {
     /// Nothing goes by itself any more.
     pub fn end(&self) {
         self.may_free.store(0, SeqCst);
+        self.coming.store(0, SeqCst);
         *self.counted.lock() = None;
         *self.looked.lock() = None;
     }
@@ -108,6 +113,11 @@ impl MadeRoom {
     /// Bytes that come back if all snapshots go that may go by themselves. As of the last count.
     pub fn may_free_bytes(&self) -> u64 {
         self.may_free.load(SeqCst)
+    }
+
+    /// The same, with what was deleted before and is on its way back: a write that needs it has that done first.
+    pub fn comes_bytes(&self) -> u64 {
+        self.may_free_bytes().saturating_add(self.coming.load(SeqCst))
     }
 }
 

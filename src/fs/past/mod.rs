@@ -47,7 +47,7 @@ pub use purge::{PurgeAsked, PurgeEnd};
 pub use purge_plan::{HasToo, OpenWithoutName, PurgePlan, PurgedIn};
 pub use received::{Published, Unfit};
 pub use rollback::{InTheWay, OpenForWriting, Switched};
-pub use snapdir::{OneAtATime, Past};
+pub use snapdir::{OneAtATime, Past, check_snapshot_name};
 pub use timekeeper::WatchedSchedule;
 pub use tripping::TripwireState;
 pub use underway::{Cover, GoesOn};

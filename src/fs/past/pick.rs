@@ -52,6 +52,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_time_as_it_is_told_is_read() {
+        let at = |text: &[u8]| moment_of(text, Timestamp { secs: 0, nanos: 0 });
+        assert_eq!(at(b"@2026-01-01T10:00:09.25Z"), Some((1_767_261_609, 250_000_000)));
+        assert_eq!(at(b"@2026-01-01T11:00:09.000000001+01:00"), Some((1_767_261_609, 1)));
+        assert_eq!(at(b"@2026-01-01T10:00:09Z"), Some((1_767_261_609, 999_999_999)));
+        for bad in ["@2026-01-01T10:00.5Z", "@2026-01-01T10:00:09.Z", "@2026-01-01T10:00:09.1234567890Z"] {
+            assert_eq!(at(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
     fn rules() {
         // 2026-01-01T00:00:00Z, 10:00:00Z, and ten seconds later.
         let all = [1_767_225_600, 1_767_261_600, 1_767_261_610].map(|secs| Timestamp { secs, nanos: 0 });

@@ -34,6 +34,8 @@ const ROUNDS_MAX: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What may be had is counted anew after this time, or when snapshots have come or gone.
 const COUNT_INTERVAL: Duration = Duration::from_secs(60);
+/// What comes back by itself is counted for no more than this part of the time.
+const COUNTING_SHARE: u32 = 50;
 
 /// A snapshot that may go by itself, and its line.
 type MayGo = (Arc<Head>, SnapshotInfo);
@@ -41,6 +43,7 @@ type MayGo = (Arc<Head>, SnapshotInfo);
 impl Past {
     /// Counts what may be had, if that is not known; `passed` is time that never runs back. For a timer that asks often.
     pub fn count_room(&self, passed: Duration) -> Result<()> {
+        self.count_coming(passed)?;
         let heads = &self.commits.heads;
         let wire = &heads.main().tripwire;
         let gone_bytes = wire.gone().bytes;
@@ -73,6 +76,19 @@ impl Past {
         *self.room.counted.lock() = Some((passed, now));
         *self.room.looked.lock() = Some((passed, uses));
         self.room.may_free.store(bytes, SeqCst);
+        Ok(())
+    }
+
+    /// Counts what comes back in the background of what was deleted. That costs by how much it is, so it is done for no more than
+    /// a fiftieth of the time.
+    fn count_coming(&self, passed: Duration) -> Result<()> {
+        if passed < *self.room.coming_again.lock() {
+            return Ok(());
+        }
+        let begun = Instant::now();
+        let left = self.commits.heads.volume.leftover()?;
+        *self.room.coming_again.lock() = passed + begun.elapsed() * COUNTING_SHARE;
+        self.room.coming.store(left.bytes - left.read_bytes, SeqCst);
         Ok(())
     }
 

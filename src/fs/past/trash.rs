@@ -71,18 +71,12 @@ impl Past {
     /// it is in the trash no more, or the line is gone that it was of.
     pub fn undelete(&self, trash: &TrashRecord, name: &[u8]) -> Result<()> {
         let heads = &self.commits.heads;
-        heads.check_writable()?;
-        if name != trash.name {
-            check_snapshot_name(name, Reason::User)?;
-        }
+        self.check_named_back(trash, name)?;
         self.have_room_ahead(ReserveFor::Record, &[])?;
         let held = self.one_at_a_time();
         self.commits.have_room_for_records(ReserveFor::Record)?;
         if let Trashed::Line(..) = trash.what {
-            let max = heads.volume.line(LineId::MAIN)?.terms.clones_max;
-            if max.is_some_and(|max| heads.volume.clone_count().0 >= max as usize) {
-                return Err(Error::LimitReached);
-            }
+            self.check_clones_max(0)?;
             // A commit brings in what each head holds back: it must know all of them.
             let _no_commit = self.commits.hold_off();
             if let Some(line) = heads.volume.undelete(trash.number, name)? {
@@ -95,6 +89,33 @@ impl Past {
         }
         drop(held);
         self.commits.sync()
+    }
+
+    /// Fails as [`Past::undelete`] would, after so many clones had come back.
+    pub fn check_undelete(&self, trash: &TrashRecord, name: &[u8], clones_before: usize) -> Result<()> {
+        self.check_named_back(trash, name)?;
+        if let Trashed::Line(..) = trash.what {
+            self.check_clones_max(clones_before)?;
+        }
+        Ok(self.commits.heads.volume.check_undelete(trash.number, name)?)
+    }
+
+    /// True if something is in the trash still.
+    pub fn is_in_trash(&self, number: u64) -> bool {
+        self.commits.heads.volume.trash().iter().any(|trash| trash.number == number)
+    }
+
+    fn check_named_back(&self, trash: &TrashRecord, name: &[u8]) -> Result<()> {
+        self.commits.heads.check_writable()?;
+        if name == trash.name { Ok(()) } else { check_snapshot_name(name, Reason::User) }
+    }
+
+    /// Fails if there are as many clones as there may be, with so many more than there are.
+    fn check_clones_max(&self, more: usize) -> Result<()> {
+        let volume = &self.commits.heads.volume;
+        let max = volume.line(LineId::MAIN)?.terms.clones_max;
+        let is_full = max.is_some_and(|max| volume.clone_count().0 + more >= max as usize);
+        if is_full { Err(Error::LimitReached) } else { Ok(()) }
     }
 
     /// Has something in the trash go for good.

@@ -221,3 +221,27 @@ fn room_is_made_of_what_is_worth_the_least() {
     assert_eq!(reached(&before) - reached(&parts(&t)), more.freed);
     t.fs.release(file.0, file.1);
 }
+
+#[test]
+fn what_cannot_be_reached_is_planned_up_to_the_most_there_is() {
+    let t = T::new();
+    let file = t.create(ROOT, "f");
+    t.write(file, 0, &[1; 1 << 20]);
+    for name in ["first", "same", "last"] {
+        t.snapshot(name);
+    }
+    let plan = |wanted| {
+        let planner = t.fs.planner().unwrap();
+        t.fs.plan_room(&planner, MAIN, wanted).unwrap()
+    };
+    let none = plan(1 << 30);
+    assert!(!none.is_enough && none.snapshots.is_empty() && none.freed == 0, "{none:?}");
+    // One more that has what nobody else has: it alone is the most.
+    t.write(file, 0, &[2; 1 << 20]);
+    t.snapshot("other");
+    t.write(file, 0, &[3; 1 << 20]);
+    t.snapshot("newest");
+    let most = plan(1 << 30);
+    assert!(!most.is_enough && most.freed >= 2 << 20, "{most:?}");
+    assert!(most.snapshots.iter().any(|s| s.name == b"other"), "{most:?}");
+}

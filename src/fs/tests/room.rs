@@ -472,6 +472,52 @@ fn what_was_found_to_bring_nothing_is_looked_at_again() {
 }
 
 #[test]
+fn what_was_deleted_is_free_before_the_next_commit() {
+    let t = T::with(128 << 20, FsOptions::default());
+    let available = |t: &T| t.fs.statfs(ROOT).unwrap().available_bytes >> 20;
+    let before = available(&t);
+    let node = t.put(ROOT, "big", &bytes(1, 40 << 20));
+    t.fs.commit().unwrap();
+    assert!(available(&t) <= before - 36, "{before} {}", available(&t));
+    t.fs.unlink(&USER, ROOT, b"big").unwrap();
+    t.fs.forget(node);
+    assert!(available(&t) >= before - 3, "{before} {}", available(&t));
+    assert!(t.fs.volume().space_with_freed().used < 8 << 20);
+    t.put(ROOT, "more", &bytes(2, 60 << 20));
+    t.fs.commit().unwrap();
+    // A snapshot that is deleted counts as soon as it is, unless somebody reads it.
+    t.snapshot("s");
+    t.fs.unlink(&USER, ROOT, b"more").unwrap();
+    t.fs.commit().unwrap();
+    let told = || {
+        while t.fs.keep_schedules() {}
+        available(&t)
+    };
+    let held = told();
+    let reader = t.fs.volume().snapshot(t.fs.snapshots()[0].id).unwrap();
+    t.fs.delete_snapshot(b"s").unwrap();
+    assert!(told() <= held + 1);
+    drop(reader);
+    assert!(told() >= held + 55, "{held} {}", told());
+    for _ in 0..5 {
+        t.fs.commit().unwrap();
+    }
+    assert!((before - 3..=before + 3).contains(&told()), "{before} {}", told());
+    // Of what two files share nothing counts that is not free in the end.
+    let node = t.put(ROOT, "one", &bytes(3, 20 << 20));
+    t.fs.commit().unwrap();
+    let to = t.create(ROOT, "two");
+    let from = t.open(node, RO);
+    t.fs.copy_range(&USER, from.0, from.1, 0, to.0, to.1, 0, 20 << 20).unwrap();
+    t.fs.release(from.0, from.1);
+    t.fs.release(to.0, to.1);
+    let both = available(&t);
+    t.fs.unlink(&USER, ROOT, b"one").unwrap();
+    t.fs.forget(node);
+    assert!(available(&t) <= both + 1, "{both} {}", available(&t));
+}
+
+#[test]
 fn what_is_restored_on_a_full_store_finds_room() {
     let t = scheduled(128 << 20, "every=1h keep=all", 10);
     let dir = t.mkdir(ROOT, "many").unwrap();
