@@ -45,11 +45,16 @@ impl VolumeState {
 }
 
 impl Volume {
-    /// The newest point that the head of a line descends from; none if that is in the trash. Reads nothing.
+    /// The newest point that the head of a line descends from; none if that is in the trash, or was deleted: who reads it keeps
+    /// its space from coming back. Reads nothing.
     pub fn point_below(&self, line: LineId) -> Option<PointBelow> {
         let state = self.state.read();
         let head = state.lines.head(line)?;
         let id = state.history.get(head)?.prev.filter(|id| !state.is_in_trash(*id))?;
+        let is_deleted = state.deletes.contains(&id) || state.postponed.contains(&id);
+        if is_deleted && !state.rolling.contains(&id) {
+            return None;
+        }
         let is_as_now = state.newest_point(head, state.roots.get(&head)?) == Some(id);
         Some(PointBelow { id, is_as_now })
     }

@@ -60,6 +60,8 @@ impl Past {
                 break;
             }
         }
+        // One of these may have become the point meanwhile.
+        self.let_go_of_point();
         done.resize_with(all.len(), || Err(Error::Busy));
         self.commits.outlive()?;
         Ok(done)

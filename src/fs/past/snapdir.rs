@@ -485,9 +485,10 @@ impl Past {
         user: u32,
         held: &OneAtATime<'_>,
     ) -> Result<()> {
-        self.let_go_of_point();
         let by = Provenance { user: Some(user), ..Provenance::default() };
-        self.discard_snapshot(&*self.of_root(snapdir)?, name, Deletion::Kept(&by), held)
+        let done = self.discard_snapshot(&*self.of_root(snapdir)?, name, Deletion::Kept(&by), held);
+        self.let_go_of_point();
+        done
     }
 
     /// `rename` inside `.snapshots`.

@@ -455,3 +455,28 @@ fn a_line_at_rest_costs_nothing() {
     assert_eq!((t.fs.volume().io(), t.fs.volume().epoch()), before);
     assert_eq!(t.fs.tripwire_state().unwrap().unwrap().point, None);
 }
+
+#[test]
+fn what_is_deleted_is_kept_by_no_point() {
+    let t = T::with(128 << 20, FsOptions { tripwire: true, ..FsOptions::default() });
+    t.put(ROOT, "f", b"content");
+    t.fs.tend_tripwire();
+    t.clock.advance(61 * 1_000_000_000);
+    t.put(ROOT, "g", b"content");
+    // It is what the line is, so it serves as the point.
+    t.snapshot("s");
+    t.fs.tend_tripwire();
+    let all = t.fs.snapshots();
+    let mut told = |_: usize| {
+        t.clock.advance(61 * 1_000_000_000);
+        t.fs.tend_tripwire();
+        true
+    };
+    assert!(t.fs.delete_snapshots_of(ROOT, &all, &mut told).unwrap()[0].is_ok());
+    t.clock.advance(61 * 1_000_000_000);
+    t.fs.tend_tripwire();
+    for _ in 0..4 {
+        t.fs.commit().unwrap();
+    }
+    assert_eq!(t.fs.volume().leftover().unwrap(), Default::default());
+}
