@@ -248,8 +248,17 @@ fn finish(client: &Client, mut status: Value, wait: bool, json: bool) -> Result<
         (None, Some(what)) if wait => {
             Err(Failure::new(Code::Damaged, format!("{what}: 'snapfs scrub' names the files")))
         }
+        // One that is paused, or only read, is as it should be.
+        _ if wait && status["mirrored"] == true && status["in_sync"] == false && !is_held_up(&status) => {
+            let what = "the store has no other side that is in sync: see 'snapfs mirror resync' and 'snapfs mirror attach'";
+            Err(Failure::new(Code::Io, what))
+        }
         _ => Ok(()),
     }
+}
+
+fn is_held_up(status: &Value) -> bool {
+    status["paused"] == true || status["read_only"] == true
 }
 
 /// What the other side did not get because it cannot be read, in a few words.

@@ -100,6 +100,9 @@ impl OpenedSides {
     }
 }
 
+/// Where a side should be and is not.
+const NO_SIDE: &str = "there is no store: if the side is elsewhere, 'snapfs mirror resync --with' or -o mirror= say where; if it is gone, 'snapfs mirror attach' fills another";
+
 /// How long whoever has a label is to wait for the other side.
 pub(super) fn limit_of(label: &Label) -> Duration {
     Duration::from_millis(u64::from(label.limit_ms))
@@ -357,7 +360,7 @@ fn hold(store: &Path, limit: Duration, alive: &Alive) -> Result<HeldSide, Failur
     let kind = probe(store)?;
     match &kind {
         StoreKind::DirectoryStore | StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. } => {}
-        _ => return Err(refused(store, Code::NotFound, "there is no store")),
+        _ => return Err(refused(store, Code::NotFound, NO_SIDE)),
     }
     alive.goes_on();
     let path =

@@ -5,11 +5,13 @@ use super::{Access, FillFrom, OpenOptions, RINGS, Volume, compare_sides, newest_
 use crate::check::{Depth, check};
 use crate::clock::Clock;
 use crate::device::mirror::{NewSide, Present, open_sides, write_label};
-use crate::device::{CrashPolicy, Device, Mirror, Op, Persistence, Sim};
+use crate::device::{CrashPolicy, Device, DeviceError, Mirror, Op, Persistence, Sim};
 use crate::fixtures::{
     ADMIN, Hooked, Hooks, RW, bytes, files_of, find, mount, new_store, overwrite, put, read_whole,
     together_labels,
 };
+use crate::format::mirror::Standing;
+use crate::format::superblock::{RING_SLOTS, SLOT_BYTES};
 use crate::fs::{Fs, FsOptions};
 use crate::ops::{AllocateMode, NodeId, Operations, SyncScope};
 use fastrand::Rng;
@@ -392,5 +394,72 @@ fn a_side_that_was_put_back_within_a_state_gets_what_records_name() {
         assert_eq!(mirror.sides(), [0, 1]);
         assert_eq!(compare_sides(fs.volume(), &mirror).unwrap().differing, [] as [u64; 0]);
         assert_eq!(read_whole(&fs, find(&fs, "promised")), Ok(bytes(6, 1 << 20)));
+    }
+}
+
+/// A superblock slot of one side that the other has right is right again after the next opening, and after a scrub, whether a state is
+/// in it or none ever was.
+#[test]
+fn a_bad_slot_of_one_side_is_healed_by_a_mount_and_by_a_scrub() {
+    for bad in 0..2 {
+        let sims = in_sync();
+        let slots = (0..RING_SLOTS).map(|slot| RINGS[1].0 + slot * SLOT_BYTES as u64);
+        let spoil = |sim: &Sim| slots.clone().for_each(|at| sim.write_at(at, &[0xAB; SLOT_BYTES]).unwrap());
+        spoil(&sims[bad]);
+        let (mirror, fs, _) = met(&sims);
+        let tables = |fs: &Fs| compare_sides(fs.volume(), &mirror).unwrap().tables;
+        assert_eq!(tables(&fs), [] as [u64; 0], "a mount");
+        spoil(&sims[bad]);
+        let found = fs.volume().scrub_superblocks();
+        assert!(found.len() == RING_SLOTS as usize && found.iter().all(|slot| slot.healed));
+        assert_eq!(tables(&fs), [] as [u64; 0], "a scrub");
+        assert_eq!(fs.volume().scrub_superblocks().len(), 0);
+    }
+}
+
+/// What a side that is taken for lost had in files that are gone counts for nothing, whatever is in their place.
+#[test]
+fn an_error_that_says_that_files_are_gone_is_noted_by_the_partner() {
+    for (op_gone, until) in [(true, 0), (false, 5)] {
+        let sims = in_sync();
+        let [a, b] = together_labels();
+        let second = Arc::new(Gone(sims[1].clone(), op_gone));
+        let mirror = Mirror::together([(sims[0].clone(), a), (second, b)], fresh());
+        mirror.reached(5);
+        mirror.write_at(16 << 20, &[1; 4096]).unwrap();
+        mirror.flush().unwrap();
+        let ours = crate::device::mirror::read_label(&*sims[0]).unwrap().unwrap();
+        assert_eq!((ours.standing, ours.parted_from, ours.parted_at), (Standing::Alone, 99, until));
+    }
+}
+
+/// A disk that takes no flush, because its file is gone or for another reason.
+struct Gone(Arc<Sim>, bool);
+
+impl Device for Gone {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
+        self.0.read_at(offset, buf)
+    }
+    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
+        self.0.write_at(offset, buf)
+    }
+    fn flush(&self) -> Result<(), DeviceError> {
+        let kind = if self.1 { std::io::ErrorKind::NotFound } else { std::io::ErrorKind::Other };
+        Err(DeviceError::refused(kind, "it takes no flush".into()))
+    }
+    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
+        self.0.back(offset, len)
+    }
+    fn discard(&self, offset: u64, len: u64) {
+        self.0.discard(offset, len);
+    }
+    fn available(&self) -> u64 {
+        self.0.available()
+    }
+    fn describe(&self) -> String {
+        "a disk".into()
     }
 }

@@ -157,10 +157,17 @@ pub fn open_sides(
         (Some(Both::Neither), Some(second)) => {
             refused(format!("neither side of the mirror is whole: {} and {}", first.place, second.place))
         }
-        (met, _) => {
-            let why = match met {
-                None => "the other side of the mirror is not there",
-                Some(_) => "what is found in its place is not the other side of this mirror",
+        (met, second) => {
+            let unlabelled = second.filter(|_| met.is_none()).map(|second| {
+                let place = second.place;
+                format!(
+                    "{place} is where the other side of the mirror was and has no label or no superblock: they were cut short or written over; put these back, or have it filled whole with 'snapfs mirror attach MNT {place} --force'"
+                )
+            });
+            let why = match (&unlabelled, met) {
+                (Some(why), _) => why.as_str(),
+                (None, None) => "the other side of the mirror is not there",
+                (None, Some(_)) => "what is found in its place is not the other side of this mirror",
             };
             match alone(first.label.as_ref()) {
                 SideFound::Plain => {
