@@ -8,7 +8,7 @@
 use super::held_side::{HeldSide, LIMIT, late};
 use super::hold::{lock_telling, probe};
 use super::making::{DEVICE_START_BYTES, has_content_telling, refuse_missing_image, unfinished};
-use super::refusal::io;
+use super::refusal::{io, told_volume};
 use crate::ctl::{Code, Failure};
 use crate::device::lock::LockMode;
 use crate::device::mirror::{
@@ -21,7 +21,7 @@ use crate::format::superblock::{INCOMPAT_MIRRORED, Superblock};
 use crate::limits::STORE_BYTES_DEFAULT;
 use crate::names;
 use crate::sys::random::random;
-use crate::volume::{LackingSide, newest_superblock, side_that_lacks};
+use crate::volume::{LackingSide, level_states, newest_superblock, side_that_lacks};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -606,7 +606,9 @@ pub(super) fn open(
         Some(other) if is_turned => (other, Some(home)),
         other => (home, other),
     };
-    Ok(OpenedSides { mirror: Arc::new(opening.mirror), home, other, is_behind, named: store.clone() })
+    let mirror = Arc::new(opening.mirror);
+    level_states(&mirror).map_err(|e| told_volume(store, &e))?;
+    Ok(OpenedSides { mirror, home, other, is_behind, named: store.clone() })
 }
 
 /// Sides that should have the same, one of which may have lost files.

@@ -7,7 +7,6 @@
 
 use super::intent::FoundLog;
 use super::levelling::Levelling;
-use super::mirroring::PIECE_BYTES;
 use super::{Result, ring};
 use crate::device::{Device, RESERVED_BYTES};
 use crate::format::BLOCK_BYTES;
@@ -30,38 +29,6 @@ pub(super) fn equalise_tables(device: &dyn Device, found: &FoundLog, log_bytes: 
         let (head, tail) = record.bytes().split_at(((log_bytes - at) as usize).min(record.bytes().len()));
         for (place, bytes) in [(at, head), (0, tail)] {
             equalise_bytes(device, place, bytes, &mut levelling);
-        }
-    }
-    levelling.end()
-}
-
-/// A side that is one state older than another gets what came with that, durably, before it gets the superblock: a crash
-/// between the two writes of that leaves such a side, which has all of it, and so does a copy from that time in its place, which has
-/// nothing. `newer` is what came.
-pub(super) fn equalise_newer(
-    device: &dyn Device,
-    (from, to): (usize, usize),
-    newer: &RangeSet,
-) -> Result<()> {
-    let mut levelling = Levelling::new(device);
-    let read = |side, at, len: u64| {
-        let mut bytes = vec![0; len as usize];
-        device.read_side(side, at, &mut bytes).ok().map(|()| bytes)
-    };
-    for (addr, len) in newer.iter() {
-        for at in (addr..addr + len).step_by(PIECE_BYTES as usize) {
-            let part = PIECE_BYTES.min(addr + len - at);
-            let there = read(to, at, part);
-            if there.is_some() && read(from, at, part) == there {
-                continue;
-            }
-            for at in (at..at + part).step_by(BLOCK_BYTES as usize) {
-                if let Some(block) = read(from, at, BLOCK_BYTES)
-                    && read(to, at, BLOCK_BYTES).as_ref() != Some(&block)
-                {
-                    levelling.bring(to, at, &block);
-                }
-            }
         }
     }
     levelling.end()

@@ -8,7 +8,6 @@ use super::hold_table::Holds;
 use super::hydration_table::Hydrations;
 use super::intent::{self, Log};
 use super::lines::{self, Lines};
-use super::mirroring::newer;
 use super::numbered::Numbered;
 use super::purge::{KnownLeaves, LeafTable, LoadedLeaves, Purging};
 use super::remap::{Places, Remap};
@@ -205,10 +204,6 @@ impl Volume {
         if options.access == Access::ReadWrite {
             // A process that was killed may have left what only the host's memory holds, superblocks included.
             store.flush_inherited()?;
-            level_states(&device)?;
-            if device.sides().len() < sides {
-                return Volume::open(device, options);
-            }
             equal::equalise_tables(&*device, &found, superblock.log_bytes)?;
             if device.sides().len() < sides {
                 // What was read may be what the side had that is lost: the other one is opened as it is.
@@ -362,31 +357,6 @@ impl Volume {
             // On a host that is nearly full the reserve stays, so that deleting works after the next mount.
             let scarce = store.device().available() < 4 * self.reserve_bytes;
             store.trim(if scarce { self.reserve_bytes } else { 0 });
-        }
-    }
-}
-
-/// Where a side of a mirror has an older state than the other it gets what came since, unless that cannot be told: then it is
-/// left out.
-fn level_states(device: &Arc<dyn Device>) -> Result<()> {
-    if !device.is_mirror() {
-        return Ok(());
-    }
-    let mut states = ring::newest_by_side(&**device);
-    states.sort_by_key(|(_, state)| state.seq);
-    let [(to, older), (from, newest)] = &states[..] else { return Ok(()) };
-    if older.seq == newest.seq {
-        return Ok(());
-    }
-    let options = OpenOptions { access: Access::ReadOnly, cache_bytes: 1 << 20 };
-    let state = Volume::open(device.clone(), options).and_then(|volume| volume.committed());
-    match state.and_then(|state| newer(&state, older.epoch, &mut || false)) {
-        Ok(newer) => equal::equalise_newer(&**device, (*from, *to), &newer.all),
-        Err(e) => {
-            let why = format!("it has an older state, and what came since cannot be read: {e}");
-            // The last one is not left out: it is what there is.
-            let _is_left_out = device.leave_out(*to, &why);
-            Ok(())
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A store on two disks of which one is taken away, or put back to an older time, at the wrong moment: the other alone is the
 //! store.
 
-use super::{Access, FillFrom, OpenOptions, RINGS, Volume, compare_sides, newest_superblock};
+use super::{Access, FillFrom, OpenOptions, RINGS, Volume, compare_sides, level_states, newest_superblock};
 use crate::check::{Depth, check};
 use crate::clock::Clock;
 use crate::device::mirror::{NewSide, Present, open_sides, write_label};
@@ -331,6 +331,7 @@ fn met(sims: &[Arc<Sim>; 2]) -> (Arc<Mirror>, Arc<Fs>, bool) {
     let [a, b] = sims.each_ref().map(|sim| present(sim, sim.clone()));
     let opening = open_sides(a, Some(b), false, fresh()).unwrap();
     let mirror = Arc::new(opening.mirror);
+    level_states(&mirror).unwrap();
     (mirror.clone(), open(mirror).unwrap(), opening.behind.is_some())
 }
 
