@@ -11,6 +11,7 @@ use crate::format::job::Job;
 use crate::format::log::Effect;
 use crate::format::{LineId, ViewId};
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 /// What is still to be done for what was deleted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -60,7 +61,13 @@ impl Volume {
     /// How far it is with what was deleted, but for what a clone is compared with, which stays as long as the clone, and points
     /// without a name that are kept for what may be deleted yet. Holds off commits while it reads the meta tree, and nobody else.
     pub fn leftover(&self) -> Result<Leftover> {
+        Ok(self.leftover_and_cost()?.0)
+    }
+
+    /// The same, and how long it took without what it waited for a commit.
+    pub fn leftover_and_cost(&self) -> Result<(Leftover, Duration)> {
         let committer = self.committer.lock();
+        let begun = Instant::now();
         let (history, going, unread) = {
             let state = self.state.read();
             let all = state.postponed.iter().chain(&state.deletes).copied();
@@ -81,6 +88,7 @@ impl Volume {
                 bytes = bytes.saturating_add(deadlist::sum(meta, *list, ALL)?);
             }
         }
-        Ok(Leftover { views: going.len(), read, jobs: committer.jobs.len(), bytes, read_bytes })
+        let left = Leftover { views: going.len(), read, jobs: committer.jobs.len(), bytes, read_bytes };
+        Ok((left, begun.elapsed()))
     }
 }

@@ -69,8 +69,13 @@ impl Hydrations {
         }
     }
 
-    /// Keeps one as it is now.
+    /// Keeps one as it is now. Another of the same snapshot in the same store, if that needs the snapshot no more, makes room for it: logs
+    /// may have that, of programs that forgot whole copies of what went into the trash.
     pub fn set(&mut self, record: HydrationRecord) {
+        let is_same = |o: &&HydrationRecord| o.store == record.store && o.number != record.number;
+        let others = self.of(record.view).filter(|o| is_same(o) && !o.holds());
+        let others: Vec<u64> = others.map(|o| o.number).collect();
+        others.into_iter().for_each(|number| self.remove(number));
         self.last = self.last.max(record.number);
         self.dirty.insert(record.number);
         self.map.insert(record.number, record);

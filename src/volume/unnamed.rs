@@ -44,19 +44,27 @@ impl VolumeState {
     }
 }
 
+impl VolumeState {
+    fn was_deleted(&self, id: ViewId) -> bool {
+        let is_deleted = self.deletes.contains(&id) || self.postponed.contains(&id);
+        self.is_in_trash(id) || is_deleted && !self.rolling.contains(&id)
+    }
+}
+
 impl Volume {
     /// The newest point that the head of a line descends from; none if that is in the trash, or was deleted: who reads it keeps
     /// its space from coming back. Reads nothing.
     pub fn point_below(&self, line: LineId) -> Option<PointBelow> {
         let state = self.state.read();
         let head = state.lines.head(line)?;
-        let id = state.history.get(head)?.prev.filter(|id| !state.is_in_trash(*id))?;
-        let is_deleted = state.deletes.contains(&id) || state.postponed.contains(&id);
-        if is_deleted && !state.rolling.contains(&id) {
-            return None;
-        }
+        let id = state.history.get(head)?.prev.filter(|id| !state.was_deleted(*id))?;
         let is_as_now = state.newest_point(head, state.roots.get(&head)?) == Some(id);
         Some(PointBelow { id, is_as_now })
+    }
+
+    /// True of a snapshot that is in the trash, or was deleted and is there only because it is read.
+    pub fn was_deleted(&self, id: ViewId) -> bool {
+        self.state.read().was_deleted(id)
     }
 
     /// Bytes that a view reaches.

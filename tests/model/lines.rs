@@ -250,9 +250,20 @@ impl Model {
 
     /// A snapshot of a clone's own whose name another one has that a second line shows.
     pub fn name_of_both(&self, clone: LineKey, onto: LineKey) -> bool {
+        !self.names_of_both(clone, onto).is_empty()
+    }
+
+    /// The same, of a name that nobody has given: such get others in a promotion.
+    pub fn automatic_name_of_both(&self, clone: LineKey, onto: LineKey) -> bool {
+        self.names_of_both(clone, onto).iter().any(|name| name.starts_with(b"@"))
+    }
+
+    fn names_of_both(&self, clone: LineKey, onto: LineKey) -> Vec<&[u8]> {
         let taken = self.shown(onto);
-        let own = &self.line(clone).snapshots;
-        own.iter().any(|(name, own)| taken.iter().any(|(other, s)| other == name && s.id != own.id))
+        let own = self.line(clone).snapshots.iter();
+        own.filter(|(name, own)| taken.iter().any(|(other, s)| other == *name && s.id != own.id))
+            .map(|(name, _)| &name[..])
+            .collect()
     }
 
     /// The line at hand becomes what a clone is, which is no more, with a guard before.

@@ -198,6 +198,10 @@ impl Runner {
         let above = from.filter(|from| self.model.lines().any(|(key, _)| key == *from));
         let onto = above.filter(|_| !onto.is_multiple_of(4)).unwrap_or(self.old_line(onto / 4));
         let Some(fs) = self.subject.fs().filter(|_| onto != clone) else { return Ok(()) };
+        // Which names such get depends on when they were made: `fs::tests::rollback` has that.
+        if self.model.automatic_name_of_both(clone, onto) {
+            return Ok(());
+        }
         let names = [clone, onto].map(|line| self.model.line(line).name.clone());
         let answer = past::promote(fs, &names[0], &names[1], writers(force));
         let gone = self.numbers.root(clone);

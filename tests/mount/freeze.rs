@@ -281,9 +281,13 @@ fn hooks_are_run_around_a_snapshot() {
     let said = p.run(all_the_same);
     assert!(said.code == 0 && said.err.contains("as after a crash"), "{said:?}");
     assert_eq!(consistency(&p, "crash"), "crash");
-    // The snapshot fails; the second does.
+    // A name that is taken is refused before any is run. The snapshot fails after the first: the second is run.
+    let before = told();
     refused(&p, &["create", "mnt", "crash", "--post", say], 1, &["exists"]);
-    assert!(told().ends_with("post crash none failed\n"), "{}", told());
+    assert_eq!(told(), before);
+    let first = format!("mkdir '{}'", p.past("faster", "").display());
+    refused(&p, &["create", "mnt", "faster", "--pre", &first, "--post", say], 1, &["exists"]);
+    assert!(told().contains("post faster") && told().ends_with(" failed\n"), "{}", told());
     refused(&p, &["create", "mnt", "made", "--post", "exit 3"], 1, &["'made' is made", "exit code 3"]);
     assert_eq!(consistency(&p, "made"), "file system");
     refused(&p, &["create", "mnt", "u", "--on-pre-failure", "abort"], 2, &["--pre"]);

@@ -6,7 +6,7 @@ mod place;
 mod raw;
 
 use guard::can_mount;
-use place::{PATIENCE, Place, refuses};
+use place::{PATIENCE, Place, refuses, wait};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs;
@@ -575,6 +575,8 @@ fn a_purge_finds_what_is_open_and_in_the_trash() {
     let refused = p.run(&["purge", "mnt/key", "--all"]);
     assert!(refused.code == 1 && refused.err.contains(&by), "{refused:?}");
     drop(open);
+    // The kernel tells of a file that was closed a moment later.
+    wait("the file to be closed", || !p.ok(&["purge", "mnt/key", "--dry-run"]).contains("still open"));
     let refused = p.run(&["purge", "mnt/key"]);
     assert!(refused.code == 1 && refused.err.contains("--all takes it from them, too"), "{refused:?}");
     p.ok(&["purge", "mnt/key", "--all"]);

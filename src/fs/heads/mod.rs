@@ -30,4 +30,4 @@ pub use handle::{Barred, Open, Stale};
 pub use head::{Gate, Head};
 pub use heads::Heads;
 pub use node::{Target, snapdir_node, target};
-pub use tripwire::{GoneFiles, RollingPoint};
+pub use tripwire::{GoneFiles, RollingPoint, Tripwire};

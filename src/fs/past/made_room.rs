@@ -68,8 +68,9 @@ pub struct MadeRoom {
     pub may_free: AtomicU64,
     /// What comes back in the background of what was deleted, as it was counted last.
     pub coming: AtomicU64,
-    /// When it may be counted again.
+    /// When it may be counted again, and whether something was deleted since.
     pub coming_again: Mutex<Duration>,
+    pub coming_is_old: AtomicBool,
     /// When it was counted, and of what.
     pub counted: Mutex<Option<(Duration, Counted)>>,
     /// When it was looked last what may go, and what that follows from.
@@ -99,6 +100,7 @@ impl MadeRoom {
     /// Snapshots have come or gone, or schedules.
     pub fn has_changed(&self) {
         self.is_old.store(true, SeqCst);
+        self.coming_is_old.store(true, SeqCst);
         *self.found.lock() = None;
     }
 

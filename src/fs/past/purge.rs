@@ -47,21 +47,25 @@ pub enum PurgeEnd {
 }
 
 /// How much is done at once, and what was missed for that.
+#[derive(Clone)]
 struct Portions {
     /// Bytes.
     needed: Cell<u64>,
     /// One commit holds so many places at most.
     places: Cell<usize>,
+    /// So many were to be held by the last commit that was tried, if any was.
+    tried: Cell<Option<usize>>,
 }
 
 impl Portions {
     fn new() -> Portions {
-        Portions { needed: Cell::new(0), places: Cell::new(usize::MAX) }
+        Portions { needed: Cell::new(0), places: Cell::new(usize::MAX), tried: Cell::new(None) }
     }
 
-    /// Half as many from now on; false if it is one.
+    /// Half as many as were tried from now on; false if it is one, or if none was tried.
     fn halve(&self) -> bool {
-        let half = self.places.get() / 2;
+        let Some(tried) = self.tried.get() else { return false };
+        let half = self.places.get().min(tried) / 2;
         self.places.set(half.max(1));
         half > 0
     }
@@ -122,10 +126,16 @@ impl Past {
         let request = PurgeRest { path: asked.path.clone(), views: asked.snapshots.clone(), all: asked.all };
         let is_left = volume.purge_rest();
         if !asked.dry_run && is_left.is_some_and(|rest| !request.covers(&rest)) {
-            match self.carry_out_rest(portions, &mut |_| true) {
+            // What it has tried says nothing of this one, unless there is no room for it.
+            let of_rest = Portions { tried: Cell::new(None), ..portions.clone() };
+            match self.carry_out_rest(&of_rest, &mut |_| true) {
                 // It waits for somebody. What leaves nothing to note is done beside it.
                 Ok(()) | Err(Error::Busy) => {}
-                Err(e) => return Err(e),
+                Err(e) => {
+                    portions.needed.set(of_rest.needed.get());
+                    portions.tried.set(of_rest.tried.get());
+                    return Err(e);
+                }
             }
         }
         self.refuse_held(&asked.snapshots)?;
@@ -272,7 +282,7 @@ impl Past {
         loop {
             let is_first = place == 0 && begin == 0;
             let count = portions.places.get().min(places.len() - place);
-            portions.places.set(count.max(1));
+            portions.tried.set(Some(count));
             let to_place = place + count;
             let has_places = to_place < places.len();
             let end = if has_places { begin } else { all.len().min(begin + at_once) };

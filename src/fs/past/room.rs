@@ -80,15 +80,20 @@ impl Past {
     }
 
     /// Counts what comes back in the background of what was deleted. That costs by how much it is, so it is done for no more than
-    /// a fiftieth of the time.
+    /// a fiftieth of the time, and when something was deleted just now.
     fn count_coming(&self, passed: Duration) -> Result<()> {
-        if passed < *self.room.coming_again.lock() {
+        let (room, volume) = (&self.room, &self.commits.heads.volume);
+        let is_old = room.coming_is_old.swap(false, SeqCst);
+        if !is_old && passed < *room.coming_again.lock() {
+            // What has come back by now is free, and must not count twice.
+            if room.coming.load(SeqCst) > 0 && !volume.has_background_work() && !volume.has_deleted() {
+                room.coming.store(0, SeqCst);
+            }
             return Ok(());
         }
-        let begun = Instant::now();
-        let left = self.commits.heads.volume.leftover()?;
-        *self.room.coming_again.lock() = passed + begun.elapsed() * COUNTING_SHARE;
-        self.room.coming.store(left.bytes - left.read_bytes, SeqCst);
+        let (left, cost) = volume.leftover_and_cost()?;
+        *room.coming_again.lock() = passed + cost * COUNTING_SHARE;
+        room.coming.store(left.bytes - left.read_bytes, SeqCst);
         Ok(())
     }
 

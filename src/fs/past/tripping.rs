@@ -10,7 +10,7 @@ use crate::format::inode::Inode;
 use crate::format::provenance::{Provenance, Reason};
 use crate::format::terms::Threshold;
 use crate::format::{Ino, Key, Kind};
-use crate::fs::heads::{GoneFiles, Head, RollingPoint};
+use crate::fs::heads::{GoneFiles, Head, RollingPoint, Tripwire};
 use crate::fs::items::Items;
 use crate::ops::{Error, FileType, Result};
 use crate::volume::{SnapshotInfo, View};
@@ -81,10 +81,14 @@ impl Past {
     }
 
     /// Somebody wants space, or has asked for something to go: a point that few files have gone since is given up, and made anew
-    /// within a second. True if there was one.
+    /// within a second. So is one that was a snapshot and was deleted, whatever has gone: it is to be kept by nobody. True if there was one.
     pub fn let_go_of_point(&self) -> bool {
-        let head = self.commits.heads.main();
-        head.tripwire.gone().files < FILES_MIN && head.tripwire.let_go()
+        let wire = &self.commits.heads.main().tripwire;
+        (wire.gone().files < FILES_MIN || self.has_deleted_point(wire)) && wire.let_go()
+    }
+
+    fn has_deleted_point(&self, wire: &Tripwire) -> bool {
+        wire.points().iter().any(|point| self.commits.heads.volume.was_deleted(point.view.id()))
     }
 
     fn tend(&self) -> Result<()> {
@@ -93,6 +97,9 @@ impl Past {
             return Ok(());
         }
         let head = heads.main();
+        if self.has_deleted_point(&head.tripwire) {
+            head.tripwire.let_go();
+        }
         if let Err(e) = self.keep_if_much_is_gone(&head) {
             // That must not keep the next point from being made.
             log::warn!("what was there before a mass deletion is not kept as a snapshot: {e}");

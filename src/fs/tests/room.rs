@@ -491,6 +491,7 @@ fn what_was_deleted_is_free_before_the_next_commit() {
     t.fs.forget(node);
     t.fs.commit().unwrap();
     let told = || {
+        t.clock.advance(1_000_000_000);
         while t.fs.keep_schedules() {}
         available(&t)
     };

@@ -480,3 +480,30 @@ fn what_is_deleted_is_kept_by_no_point() {
     }
     assert_eq!(t.fs.volume().leftover().unwrap(), Default::default());
 }
+
+/// Also where so much has gone since that the point would not be given up for a deletion.
+#[test]
+fn a_point_that_is_deleted_becomes_no_snapshot_again() {
+    let t = T::with(128 << 20, FsOptions { tripwire: true, ..FsOptions::default() });
+    for n in 0..1100 {
+        let node = t.put(ROOT, &format!("old{n}"), b"few");
+        t.fs.forget(node);
+    }
+    t.fs.tend_tripwire();
+    t.clock.advance(61 * 1_000_000_000);
+    t.put(ROOT, "g", b"content");
+    t.snapshot("s");
+    t.fs.tend_tripwire();
+    let gone = |from: usize, to: usize| {
+        (from..to).for_each(|n| t.fs.unlink(&USER, ROOT, format!("old{n}").as_bytes()).unwrap());
+    };
+    gone(0, 30);
+    t.fs.delete_snapshot(b"s").unwrap();
+    gone(30, 1090);
+    t.fs.tend_tripwire();
+    for _ in 0..4 {
+        t.fs.commit().unwrap();
+    }
+    assert_eq!(t.fs.snapshots(), []);
+    assert_eq!(t.fs.volume().leftover().unwrap(), Default::default());
+}
