@@ -366,6 +366,43 @@ fn a_side_that_was_put_back_by_one_state_gets_what_came_with_it() {
     }
 }
 
+/// Files that the side with the newer state has lost are not taken from one that lacks what came since; what the older one lacks is.
+#[test]
+fn a_side_that_was_put_back_is_not_served_because_the_newer_one_has_lost_files() {
+    for (behind, lacking_is_newer) in [(1, true), (3, true), (1, false), (3, false), (0, true)] {
+        let what = format!("{behind} states, the newer one lacks files: {lacking_is_newer}");
+        let sims = in_sync();
+        let sides = |state: u64| {
+            let mut sides = sims.each_ref().map(|sim| present(sim, sim.clone()));
+            (sides[0].place, sides[1].place) = ("/disks/a".into(), "/disks/b".into());
+            sides[0].state = state;
+            sides[1].state = state - behind;
+            let lacking = &mut sides[usize::from(!lacking_is_newer)];
+            lacking.lacks = Some(format!("{} has lost files", lacking.place));
+            sides
+        };
+        let state = newest_superblock(&*sims[0]).unwrap().seq + 3;
+        for turned in [false, true] {
+            let [a, b] = sides(state);
+            let (a, b) = if turned { (b, a) } else { (a, b) };
+            let opened = open_sides(a, Some(b), false, fresh());
+            match (behind, lacking_is_newer) {
+                (1.., true) => {
+                    let why = opened.err().map(|e| e.to_string()).unwrap_or_default();
+                    let names = ["/disks/a has lost files", "/disks/b has an older state", "put back"];
+                    assert!(names.iter().all(|name| why.contains(name)), "{what}: {why}");
+                }
+                _ => {
+                    let filled = opened.unwrap().behind.map(|side| side.place);
+                    let expected = if lacking_is_newer { "/disks/a" } else { "/disks/b" };
+                    assert_eq!(filled.as_deref(), Some(expected), "{what}");
+                    break;
+                }
+            }
+        }
+    }
+}
+
 /// A side that was put back to an earlier moment of the same state has none of what was written since, wherever that is: what was
 /// promised room before, or was written over.
 #[test]
