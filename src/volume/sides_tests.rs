@@ -1,7 +1,10 @@
 //! A store on two disks of which one is taken away, or put back to an older time, at the wrong moment: the other alone is the
 //! store.
 
-use super::{Access, FillFrom, OpenOptions, RINGS, Volume, compare_sides, level_states, newest_superblock};
+use super::{
+    Access, FillFrom, LackingSide, OpenOptions, RINGS, Volume, compare_sides, level_states,
+    newest_superblock, side_that_is_short,
+};
 use crate::check::{Depth, check};
 use crate::clock::Clock;
 use crate::device::mirror::{NewSide, Present, open_sides, write_label};
@@ -400,6 +403,26 @@ fn a_side_that_was_put_back_is_not_served_because_the_newer_one_has_lost_files()
                 }
             }
         }
+    }
+}
+
+/// An image that is short behind all that is in use is no side to be opened, and its partner is served.
+#[test]
+fn a_side_that_is_short_where_nothing_is_lacks_that() {
+    let mirror_of = |sims: &[Arc<Sim>; 2]| {
+        let [a, b] = together_labels();
+        Mirror::together([(sims[0].clone(), a), (sims[1].clone(), b)], fresh())
+    };
+    let sims = in_sync();
+    let mirror = mirror_of(&sims);
+    let short = SIZE - (1 << 20);
+    assert_eq!(side_that_is_short(&mirror, [SIZE, SIZE]).unwrap(), None);
+    assert_eq!(side_that_is_short(&mirror, [short, short]).unwrap(), None);
+    assert_eq!(side_that_is_short(&mirror, [SIZE, 2 * SIZE]).unwrap(), None);
+    for side in 0..2 {
+        let mut sizes = [SIZE; 2];
+        sizes[side] = short;
+        assert_eq!(side_that_is_short(&mirror, sizes).unwrap(), Some(LackingSide { side, at: short }));
     }
 }
 
