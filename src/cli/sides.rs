@@ -21,7 +21,7 @@ use crate::format::superblock::{INCOMPAT_MIRRORED, Superblock};
 use crate::limits::STORE_BYTES_DEFAULT;
 use crate::names;
 use crate::sys::random::random;
-use crate::volume::{LackingSide, level_states, newest_superblock, side_that_lacks};
+use crate::volume::{LackingSide, level_states, newest_superblock, side_that_is_short, side_that_lacks};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -618,11 +618,19 @@ fn with_files(mut first: Present, mut second: Present) -> (Present, Present) {
         return (first, second);
     }
     let sides = [(first.device.clone(), ours.clone()), (second.device.clone(), theirs.clone())];
-    match side_that_lacks(&Arc::new(Mirror::together(sides, 0))) {
+    let sizes = [first.device.size(), second.device.size()];
+    let mirror = Arc::new(Mirror::together(sides, 0));
+    let mut lacks = |side: usize, what: String| {
+        let lacking = if side == 0 { &mut first } else { &mut second };
+        lacking.lacks = Some(format!("{} {what}", lacking.place));
+    };
+    if let Ok(Some(LackingSide { side, at })) = side_that_is_short(&mirror, sizes) {
+        lacks(side, format!("is cut short, it ends at {at:#x}"));
+        return (first, second);
+    }
+    match side_that_lacks(&mirror) {
         Ok(Some(LackingSide { side, at })) => {
-            let lacking = if side == 0 { &mut first } else { &mut second };
-            let what = format!("{} has lost files, it has nothing at {at:#x}", lacking.place);
-            lacking.lacks = Some(what);
+            lacks(side, format!("has lost files, it has nothing at {at:#x}"));
         }
         Ok(None) => {}
         // Whoever opens it tells.

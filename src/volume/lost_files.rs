@@ -56,6 +56,18 @@ pub fn side_that_lacks(mirror: &Arc<Mirror>) -> Result<Option<LackingSide>> {
     })
 }
 
+/// The side whose device is too short for the store, while the other's is not. Nothing that is in use need be behind its end: a
+/// store is not opened on it all the same.
+///
+/// # Errors
+/// If neither side tells how long the store is.
+pub fn side_that_is_short(mirror: &Mirror, sizes: [u64; 2]) -> Result<Option<LackingSide>> {
+    let size = newest_superblock(mirror)?.size;
+    let short: Vec<usize> = (0..2).filter(|n| sizes[*n] < size).collect();
+    let [side] = short[..] else { return Ok(None) };
+    Ok(Some(LackingSide { side, at: sizes[side] }))
+}
+
 impl Volume {
     /// What is to be filled of a side that is thought to have `from`: nothing of that counts if it lacks files that it had then. To
     /// find that out takes as long as to read all that came since, or until it `ends`.

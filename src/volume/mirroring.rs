@@ -63,12 +63,23 @@ pub(super) struct Younger {
     pub content: RangeSet,
 }
 
-/// What of a state was born after an epoch: all of that is read, and as often it is asked whether this `ends`.
-pub(super) fn newer(state: &Committed, than: Epoch, ends: &mut dyn FnMut() -> bool) -> Result<Younger> {
-    let (mut content, mut nodes) = (RangeSet::new(), RangeSet::new());
-    let ranges = |ptr: &BlockPtr| ptr.ranges().collect::<Vec<_>>();
-    let blocks = state.space_map.iter().filter(|ptr| ptr.birth > than);
-    blocks.flat_map(ranges).for_each(|(addr, len)| add(&mut nodes, addr, len));
+/// Something that was born after an epoch.
+pub(super) enum Born<'a> {
+    /// A node of a tree or a block of the space map.
+    Node(&'a BlockPtr),
+    /// A reference to content.
+    Content(Extent),
+}
+
+/// Shows what trees of a state have, and its space map, that was born after an epoch: all of that is read, and as often it is asked
+/// whether this `ends`. What several trees have may be shown several times.
+pub(super) fn each_younger(
+    state: &Committed,
+    than: Epoch,
+    ends: &mut dyn FnMut() -> bool,
+    show: &mut dyn FnMut(Born<'_>),
+) -> Result<()> {
+    state.space_map.iter().filter(|ptr| ptr.birth > than).for_each(|ptr| show(Born::Node(ptr)));
     let mut trees = vec![(state.superblock.meta_root, than, Key::MIN)];
     trees.extend(state.records.iter().filter_map(|record| record.root.map(|root| (root, than, Key::MIN))));
     for job in state.jobs.values() {
@@ -77,8 +88,38 @@ pub(super) fn newer(state: &Committed, than: Epoch, ends: &mut dyn FnMut() -> bo
         }
     }
     for (root, than, cursor) in trees {
-        newer_in_tree(state, &root, (than, cursor), (&mut content, &mut nodes), ends)?;
+        let visit = &mut |visit: Visit<'_>| {
+            match visit {
+                Visit::Node(..) if ends() => return Ok(Step::Stop),
+                // Of a tree that is being freed: gone, and maybe somebody else's.
+                Visit::Node(_, least, 0) if least < cursor => return Ok(Step::Over),
+                Visit::Node(ptr, ..) => show(Born::Node(ptr)),
+                Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
+                    let extent = Extent::decode(value)?;
+                    if extent.birth > than {
+                        show(Born::Content(extent));
+                    }
+                }
+                Visit::Item(..) | Visit::Old(..) => {}
+            }
+            Ok(Step::Into)
+        };
+        if walk(&state.pager, &root, than, visit)? == Step::Stop {
+            return Err(ended());
+        }
     }
+    Ok(())
+}
+
+/// What of a state was born after an epoch: all of that is read, and as often it is asked whether this `ends`.
+pub(super) fn newer(state: &Committed, than: Epoch, ends: &mut dyn FnMut() -> bool) -> Result<Younger> {
+    let (mut content, mut nodes) = (RangeSet::new(), RangeSet::new());
+    each_younger(state, than, ends, &mut |younger| match younger {
+        Born::Node(ptr) => ptr.ranges().for_each(|(addr, len)| add(&mut nodes, addr, len)),
+        Born::Content(extent) => {
+            places(state, &extent).into_iter().for_each(|(addr, len)| add(&mut content, addr, len));
+        }
+    })?;
     let mut others = RangeSet::new();
     let mut add = |addr: u64, len: u64| add(&mut others, addr, len);
     // What has moved keeps its birth, whenever that was.
@@ -106,33 +147,6 @@ pub(super) fn newer(state: &Committed, than: Epoch, ends: &mut dyn FnMut() -> bo
     let mut all = content.clone();
     nodes.iter().chain(others.iter()).for_each(|(addr, len)| self::add(&mut all, addr, len));
     Ok(Younger { all, content })
-}
-
-fn newer_in_tree(
-    state: &Committed,
-    root: &BlockPtr,
-    (than, cursor): (Epoch, Key),
-    (content, nodes): (&mut RangeSet, &mut RangeSet),
-    ends: &mut dyn FnMut() -> bool,
-) -> Result<()> {
-    let visit = &mut |visit: Visit<'_>| {
-        match visit {
-            Visit::Node(..) if ends() => return Ok(Step::Stop),
-            // Of a tree that is being freed: gone, and maybe somebody else's.
-            Visit::Node(_, least, 0) if least < cursor => return Ok(Step::Over),
-            Visit::Node(ptr, ..) => ptr.ranges().for_each(|(addr, len)| add(nodes, addr, len)),
-            Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
-                let extent = Extent::decode(value)?;
-                if extent.birth > than {
-                    places(state, &extent).into_iter().for_each(|(addr, len)| add(content, addr, len));
-                }
-            }
-            Visit::Item(..) | Visit::Old(..) => {}
-        }
-        Ok(Step::Into)
-    };
-    let walked = walk(&state.pager, root, than, visit)?;
-    if walked == Step::Stop { Err(ended()) } else { Ok(()) }
 }
 
 /// Where the content of an extent is.

@@ -1,7 +1,10 @@
 //! A store on two disks of which one is taken away, or put back to an older time, at the wrong moment: the other alone is the
 //! store.
 
-use super::{Access, FillFrom, OpenOptions, RINGS, Volume, compare_sides, level_states, newest_superblock};
+use super::{
+    Access, FillFrom, LackingSide, OpenOptions, RINGS, Volume, compare_sides, level_states,
+    newest_superblock, side_that_is_short,
+};
 use crate::check::{Depth, check};
 use crate::clock::Clock;
 use crate::device::mirror::{NewSide, Present, open_sides, write_label};
@@ -363,6 +366,63 @@ fn a_side_that_was_put_back_by_one_state_gets_what_came_with_it() {
         let (_mirror, fs) = alone(&sims[old_one]);
         assert!(check(fs.volume(), Depth::Data).unwrap().is_clean());
         assert_eq!(read_whole(&fs, find(&fs, "f")), Ok(bytes(3, 200_000)));
+    }
+}
+
+/// Files that the side with the newer state has lost are not taken from one that lacks what came since; what the older one lacks is.
+#[test]
+fn a_side_that_was_put_back_is_not_served_because_the_newer_one_has_lost_files() {
+    for (behind, lacking_is_newer) in [(1, true), (3, true), (1, false), (3, false), (0, true)] {
+        let what = format!("{behind} states, the newer one lacks files: {lacking_is_newer}");
+        let sims = in_sync();
+        let sides = |state: u64| {
+            let mut sides = sims.each_ref().map(|sim| present(sim, sim.clone()));
+            (sides[0].place, sides[1].place) = ("/disks/a".into(), "/disks/b".into());
+            sides[0].state = state;
+            sides[1].state = state - behind;
+            let lacking = &mut sides[usize::from(!lacking_is_newer)];
+            lacking.lacks = Some(format!("{} has lost files", lacking.place));
+            sides
+        };
+        let state = newest_superblock(&*sims[0]).unwrap().seq + 3;
+        for turned in [false, true] {
+            let [a, b] = sides(state);
+            let (a, b) = if turned { (b, a) } else { (a, b) };
+            let opened = open_sides(a, Some(b), false, fresh());
+            match (behind, lacking_is_newer) {
+                (1.., true) => {
+                    let why = opened.err().map(|e| e.to_string()).unwrap_or_default();
+                    let names = ["/disks/a has lost files", "/disks/b has an older state", "put back"];
+                    assert!(names.iter().all(|name| why.contains(name)), "{what}: {why}");
+                }
+                _ => {
+                    let filled = opened.unwrap().behind.map(|side| side.place);
+                    let expected = if lacking_is_newer { "/disks/a" } else { "/disks/b" };
+                    assert_eq!(filled.as_deref(), Some(expected), "{what}");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// An image that is short behind all that is in use is no side to be opened, and its partner is served.
+#[test]
+fn a_side_that_is_short_where_nothing_is_lacks_that() {
+    let mirror_of = |sims: &[Arc<Sim>; 2]| {
+        let [a, b] = together_labels();
+        Mirror::together([(sims[0].clone(), a), (sims[1].clone(), b)], fresh())
+    };
+    let sims = in_sync();
+    let mirror = mirror_of(&sims);
+    let short = SIZE - (1 << 20);
+    assert_eq!(side_that_is_short(&mirror, [SIZE, SIZE]).unwrap(), None);
+    assert_eq!(side_that_is_short(&mirror, [short, short]).unwrap(), None);
+    assert_eq!(side_that_is_short(&mirror, [SIZE, 2 * SIZE]).unwrap(), None);
+    for side in 0..2 {
+        let mut sizes = [SIZE; 2];
+        sizes[side] = short;
+        assert_eq!(side_that_is_short(&mirror, sizes).unwrap(), Some(LackingSide { side, at: short }));
     }
 }
 

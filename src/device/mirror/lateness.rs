@@ -54,8 +54,8 @@ impl Mirror {
         outcome(answer, limit)
     }
 
-    /// Waits for replies up to the limit, and then for as long as nobody who serves has succeeded: what only a side has that is
-    /// being filled nobody has. Then one that is late is lost if the other answers.
+    /// Waits for replies up to the limit, and then for as long as nobody who serves has answered: what only a side has that is
+    /// being filled nobody has. Then one that is late is lost if the other answers, be it with an error.
     pub(super) fn gather(
         &self,
         members: &Members,
@@ -65,10 +65,17 @@ impl Mirror {
         let mut waited = Waited::new(limit);
         let mut answers: Vec<_> = replies.iter().map(|(_, reply)| reply.wait_on(&mut waited)).collect();
         let is_late = |answer: &Result<_, _>| matches!(answer, Err(Unanswered::Late));
+        let is_there = |n: usize| members[n].as_ref().is_some_and(|member| member.side.is_there());
         loop {
+            // One that somebody else has lost meanwhile need never answer.
+            for ((n, _), answer) in replies.iter().zip(&mut answers) {
+                if is_late(answer) && !is_there(*n) {
+                    *answer = Err(Unanswered::Gone);
+                }
+            }
             let mut outcomes = replies.iter().map(|(n, _)| *n).zip(&answers);
-            let succeeded = outcomes.any(|(n, a)| matches!(a, Ok(Ok(()))) && is_serving(members, n));
-            if succeeded || !answers.iter().any(is_late) {
+            let is_answered = outcomes.any(|(n, answer)| !is_late(answer) && is_serving(members, n));
+            if is_answered || !answers.iter().any(is_late) {
                 break;
             }
             // Whoever goes on first gives the other its whole time.
@@ -85,8 +92,12 @@ impl Mirror {
                 }
             }
         }
+        let mut outcomes = replies.iter().map(|(n, _)| *n).zip(&answers);
+        let has_served = outcomes.any(|(n, answer)| matches!(answer, Ok(Ok(()))) && is_serving(members, n));
         for ((n, reply), answer) in replies.iter().zip(&mut answers).filter(|(_, answer)| is_late(answer)) {
-            if let Some(member) = &members[*n] {
+            let Some(member) = &members[*n] else { continue };
+            // What one that does not serve says makes no difference to an error of all that do.
+            if has_served || is_serving(members, *n) || !self.lose_late(&member.side) {
                 *answer = self.wait_for_late(&member.side, reply);
             }
         }

@@ -5,6 +5,7 @@ use super::meeting::{Both, SideFound, alone, meet};
 use super::mirror::{Mirror, MirrorError};
 use crate::device::Device;
 use crate::format::mirror::{Label, Standing};
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 /// What a side is that was detached, behind its place.
@@ -62,6 +63,16 @@ impl Present {
     }
 }
 
+/// True if the side that has the newer state is the one that has lost files.
+fn newer_lacks(first: &Present, second: &Present) -> bool {
+    let (newer, older) = match first.state.cmp(&second.state) {
+        Ordering::Greater => (first, second),
+        Ordering::Less => (second, first),
+        Ordering::Equal => return false,
+    };
+    newer.lacks.is_some() && older.lacks.is_none()
+}
+
 fn refused<T>(why: String) -> Result<T, MirrorError> {
     Err(MirrorError::Refused(why))
 }
@@ -114,11 +125,19 @@ pub fn open_sides(
     };
     let met = second.as_ref().and_then(|s| s.label.as_ref()).map(|theirs| meet(&label, theirs));
     match (met, second) {
-        (Some(Both::Together), Some(second)) if first.lacks.is_some() != second.lacks.is_some() => {
-            let (whole, other) = if first.lacks.is_none() { (first, second) } else { (second, first) };
-            let lacks = other.lacks.clone().unwrap_or_default();
-            // Nothing of that counts.
-            one_since(whole, Some(other), Some(format!("{lacks}: it is filled whole from its partner")), 0)
+        // The other may lack what was acknowledged since, and what this one lost is not here.
+        (Some(Both::Together), Some(second)) if newer_lacks(&first, &second) => {
+            let (newer, older) = if first.state > second.state { (first, second) } else { (second, first) };
+            let lacks = newer.lacks.clone().unwrap_or_default();
+            refused(format!(
+                "{lacks}, and its partner {} has an older state, without what came since: put back what {} has lost; or mount {} alone, with -o mirror=alone, as it was in its state {}, and then see 'snapfs mirror resync'; {}; {}",
+                older.place,
+                newer.place,
+                older.place,
+                older.epoch,
+                newer.told(),
+                older.told()
+            ))
         }
         // Each state is written to both before the next begins: one that lacks more was put back to an older time. One that lacks
         // one state gets that when the store is opened.
@@ -130,6 +149,12 @@ pub fn open_sides(
             );
             let reached = newer.epoch.min(older.epoch);
             one_since(newer, Some(older), Some(warning), reached)
+        }
+        (Some(Both::Together), Some(second)) if first.lacks.is_some() != second.lacks.is_some() => {
+            let (whole, other) = if first.lacks.is_none() { (first, second) } else { (second, first) };
+            let lacks = other.lacks.clone().unwrap_or_default();
+            // Nothing of that counts.
+            one_since(whole, Some(other), Some(format!("{lacks}: it is filled whole from its partner")), 0)
         }
         (Some(Both::Together), Some(second)) => {
             let Some(theirs) = second.label else { return refused(format!("{} has no label", second.place)) };

@@ -636,6 +636,61 @@ fn a_side_that_hangs_is_left_behind_after_the_limit_and_one_short_question() {
     });
 }
 
+/// Whoever waits for both has the error of the one that answers, and nobody waits for the other for ever.
+#[test]
+fn a_side_that_hangs_beside_one_that_is_full_stops_nothing() {
+    for another_call_loses_it in [false, true] {
+        let (a, b) = (Arc::new(disk(1)), Hanging::new(disk(2)));
+        let mirror = Mirror::together([(a.clone(), label(1)), (b.clone(), label(2))], 7);
+        a.set_space_limit(a.backed_bytes());
+        b.hang(true);
+        std::thread::scope(|s| {
+            let asked = s.spawn(|| mirror.back(AT, 1 << 20));
+            if another_call_loses_it {
+                assert!(mirror.leave_out(1, "it was taken away"));
+            }
+            let until = std::time::Instant::now() + 50 * LIMIT;
+            while !asked.is_finished() && std::time::Instant::now() < until {
+                std::thread::sleep(LIMIT / 20);
+            }
+            let is_stopped = !asked.is_finished();
+            if is_stopped {
+                b.hang(false);
+            }
+            let said = asked.join().unwrap();
+            assert!(matches!(said, Err(DeviceError::NoSpace)), "{said:?}");
+            assert!(!is_stopped, "it waited for one that hangs");
+        });
+        assert_eq!(mirror.sides(), [0]);
+        b.hang(false);
+        wait_for_calls(&mirror, 1);
+        assert!(mirror.forget_lost());
+    }
+}
+
+/// Of two that serve and hang one is lost by hand: the other is waited for, and it alone.
+#[test]
+fn a_side_that_is_lost_while_both_are_waited_for_is_waited_for_no_more() {
+    let (disks, mirror) = two_that_hang();
+    let limit = mirror.time_limit();
+    std::thread::scope(|s| {
+        let asked = s.spawn(|| mirror.write_at(AT, &[1; 4096]));
+        std::thread::sleep(limit * 3 / 2);
+        let leaves = s.spawn(|| mirror.leave_out(1, "it was taken away"));
+        std::thread::sleep(limit / 4);
+        disks[0].hang(false);
+        let until = std::time::Instant::now() + 20 * limit;
+        while !asked.is_finished() && std::time::Instant::now() < until {
+            std::thread::sleep(limit / 20);
+        }
+        let is_stopped = !asked.is_finished();
+        disks[1].hang(false);
+        asked.join().unwrap().unwrap();
+        assert!(leaves.join().unwrap() && !is_stopped);
+    });
+    assert_eq!(mirror.sides(), [0]);
+}
+
 /// What a partner that answers nothing but errors would go on with is nothing.
 #[test]
 fn a_side_that_is_late_is_not_left_for_one_that_cannot_be_read() {

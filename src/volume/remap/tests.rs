@@ -3,13 +3,16 @@
 
 use super::Remap;
 use crate::check::{self, Depth};
-use crate::device::{CrashPolicy, Device, DeviceError, Memory, Op, Persistence, Sim};
+use crate::device::{CrashPolicy, Device, DeviceError, Memory, Mirror, Op, Persistence, RESERVED_BYTES, Sim};
+use crate::fixtures::together_labels;
 use crate::format::deadlist::DeadEntry;
 use crate::format::provenance::Provenance;
 use crate::format::remap::RemapRecord;
 use crate::format::view::Consistency;
 use crate::format::{BlockAddr, Epoch, Extent, Key, Kind, LineId, ViewId};
-use crate::volume::{Access, NewSnapshot, NothingAbove, OpenOptions, View, Volume};
+use crate::volume::{
+    Access, NewSnapshot, NothingAbove, OpenOptions, RINGS, View, Volume, level_states, newest_superblock,
+};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -325,6 +328,66 @@ fn a_failure_at_any_call_of_a_move_leaves_all_content() {
                 break;
             }
         }
+    }
+}
+
+/// A side of a mirror that is one state older keeps what it has that proves, whatever the other has in that place, and gets what
+/// has moved since if the other has that.
+#[test]
+fn an_older_side_keeps_moved_content_that_proves_and_gets_what_it_lacks() {
+    let together = |sims: &[Arc<Sim>; 2]| {
+        let [a, b] = together_labels();
+        Arc::new(Mirror::together([(sims[0].clone(), a), (sims[1].clone(), b)], 7))
+    };
+    // When it moved, whether the newer side has it still, and whether the older one has all but the superblock.
+    for (moves_late, is_rotten, has_all) in
+        [(false, true, false), (false, true, true), (true, true, true), (true, false, false)]
+    {
+        let what = format!("late {moves_late}, rotten {is_rotten}, all {has_all}");
+        let made = parted();
+        let sims = [0, 1].map(|_| Arc::new(made.clone_image()));
+        let volume =
+            Volume::open(together(&sims), OpenOptions { access: Access::ReadWrite, cache_bytes: 1 << 20 });
+        let volume = volume.unwrap();
+        assert_eq!(volume.recover(&mut NothingAbove).damage, None);
+        let view = volume.snapshot(volume.find_snapshot(LineId::MAIN, b"s").unwrap().id).unwrap();
+        let moves = || volume.copy_out(&view, &[extent(&view).slice(4096, 3 * 4096)]).unwrap();
+        if !moves_late {
+            moves();
+        }
+        put(&volume, 2, 8);
+        (0..2).for_each(|_| commit(&volume).unwrap());
+        let old = sims[1].clone_image();
+        if moves_late {
+            moves();
+        }
+        put(&volume, 3, 8);
+        let state = newest_superblock(&old).unwrap().seq;
+        commit(&volume).unwrap();
+        assert_eq!(newest_superblock(&*sims[0]).unwrap().seq, state + 1, "{what}");
+        let moved = volume.committed().unwrap().remap.iter().next().unwrap().new.0;
+        let (newer, all) = (Arc::new(sims[0].clone_image()), sims[1].clone_image());
+        drop((view, volume));
+        let older = if has_all { all } else { old.clone_image() };
+        RINGS.iter().for_each(|(at, len)| older.write_at(*at, &old.peek(*at, *len)).unwrap());
+        assert_eq!(newest_superblock(&older).unwrap().seq, state, "{what}");
+        if is_rotten {
+            newer.write_at(moved, &[9; 4096]).unwrap();
+        }
+        let sims = [newer, Arc::new(older)];
+        let mirror = together(&sims);
+        level_states(&mirror).unwrap();
+        assert_eq!(mirror.sides(), [0, 1], "{what}");
+        drop(mirror);
+        assert!(sims[1].peek(moved, 3 * 4096) == [1; 3 * 4096], "{what}");
+        // With superblocks and the log it has all that the newer state needs.
+        let log = (RESERVED_BYTES, newest_superblock(&*sims[0]).unwrap().log_bytes);
+        for (at, len) in RINGS.into_iter().chain([log]) {
+            sims[1].write_at(at, &sims[0].peek(at, len)).unwrap();
+        }
+        let volume = open(&sims[1]);
+        clean(&volume);
+        assert!(bytes(&volume.live(LineId::MAIN).unwrap()) == [3; 8 * 4096], "{what}");
     }
 }
 
