@@ -443,6 +443,26 @@ impl Allocator {
         self.unbacked.clipped(addr, len).collect()
     }
 
+    /// What is free, kept or not, and the host has promised space for.
+    pub fn free_backed(&self) -> Vec<(u64, u64)> {
+        self.free.iter().chain(self.kept.free.iter()).collect()
+    }
+
+    /// All for which the host has promised space, or that is in use.
+    pub fn not_unbacked(&self) -> Vec<(u64, u64)> {
+        self.not_unbacked_of(self.reserved, self.size / BLOCK_BYTES * BLOCK_BYTES - self.reserved)
+    }
+
+    /// The parts of a range that are so.
+    pub fn not_unbacked_of(&self, addr: u64, len: u64) -> Vec<(u64, u64)> {
+        let mut parts = RangeSet::new();
+        parts.insert(addr, len);
+        for (addr, len) in self.unbacked.clipped(addr, len) {
+            parts.take(addr, len);
+        }
+        parts.iter().collect()
+    }
+
     /// The part of it that the committed state does not have.
     pub fn in_use_uncommitted(&self) -> RangeSet {
         let mut all = self.out.clone();

@@ -125,6 +125,24 @@ impl Store {
         Ok(())
     }
 
+    /// Calls `back` for each part of a range that is not unbacked, which it stays meanwhile: for a device that has come since the
+    /// host of another promised space for it.
+    ///
+    /// # Errors
+    /// Those of `back`.
+    pub fn promise_again<E>(
+        &self,
+        (addr, len): (u64, u64),
+        back: impl Fn(u64, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for at in (addr..addr + len).step_by(BACK_CHUNK_BYTES as usize) {
+            let _turn = self.space_turn.lock();
+            let parts = self.alloc().not_unbacked_of(at, BACK_CHUNK_BYTES.min(addr + len - at));
+            parts.into_iter().try_for_each(|(at, len)| back(at, len))?;
+        }
+        Ok(())
+    }
+
     fn back_on_device(&self, addr: u64, len: u64) -> Result<(), DeviceError> {
         let closed = |e: StoreError| DeviceError::refused(std::io::ErrorKind::Other, e.to_string());
         let _changing = self.changing().map_err(closed)?;

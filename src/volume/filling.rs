@@ -7,7 +7,7 @@
 use super::mirroring::{PIECE_BYTES, RINGS, StaleSide, Younger, add, ended, newer};
 use super::{Result, Volume, VolumeError, ring};
 use crate::device::mirror::{IsNeeded, clear_rest, parted_at, read_rest, read_rests, write_rest};
-use crate::device::{Device, Mirror, RESERVED_BYTES};
+use crate::device::{Device, DeviceError, Mirror, RESERVED_BYTES};
 use crate::format::mirror::{Label, Standing};
 use crate::format::rest::{FillRest, REST_RANGES_MAX};
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES};
@@ -357,8 +357,33 @@ impl Volume {
             );
         }
         self.write_slot_again(&unread_slots)?;
+        self.promise_there(mirror, &mut || told(filled).is_break())?;
         mirror.complete()?;
         Ok(filled)
+    }
+
+    /// Has the host of the side that is being filled promise space for what is free and that of the other has promised space for, and
+    /// give a place to what was handed out meanwhile and not written. What it has no room for is not promised.
+    fn promise_there(&self, mirror: &Mirror, ends: &mut dyn FnMut() -> bool) -> Result<()> {
+        let Some(there) = mirror.second() else { return Ok(()) };
+        let store = self.shared.store();
+        let (free, all) = {
+            let alloc = store.alloc();
+            (alloc.free_backed(), alloc.not_unbacked())
+        };
+        let device_error = |e: DeviceError| VolumeError::Device(e.to_string());
+        let lacking = mirror.lacks_on(there, all).map_err(device_error)?;
+        for range in free.into_iter().chain(lacking) {
+            if ends() {
+                return Err(ended());
+            }
+            match store.promise_again(range, |at, len| mirror.back_on(there, at, len)) {
+                Ok(()) => {}
+                Err(DeviceError::NoSpace) => return Ok(()),
+                Err(e) => return Err(device_error(e)),
+            }
+        }
+        Ok(())
     }
 
     /// A block of the log cannot be read: if it is dead nobody will, and the side that is being filled must not have there what

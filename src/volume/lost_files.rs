@@ -1,11 +1,13 @@
-//! Which side of a mirror has lost files while nobody looked: what is allocated was written, or had room promised, so each side has a
-//! place for it. What is in that place is not looked at.
+//! Which side of a mirror has lost files while nobody looked: what is allocated was written, so each side has a place for it. What is
+//! in that place is not looked at. What is reserved and was never written counts for nothing: room for it may have been promised
+//! before a side came, and so on the other alone. To find that out takes as long as to read all trees, so it is asked only when
+//! something lacks a place.
 
 use super::filling::FillFrom;
-use super::mirroring::{RINGS, add};
+use super::mirroring::{RINGS, add, unwritten};
 use super::open::fsid;
 use super::space_map::SpaceMap;
-use super::{Result, Volume, newest_superblock};
+use super::{Access, OpenOptions, Result, Volume, newest_superblock};
 use crate::device::{Device, Mirror, RESERVED_BYTES};
 use crate::store::{Allocator, RangeSet, Store};
 use std::sync::Arc;
@@ -20,7 +22,7 @@ pub struct LackingSide {
 }
 
 /// The side that has no place for something that the newest state needs and for which the other has one. None if that is
-/// so of neither, or of both.
+/// so of neither, or of both. Gives a side a place for what is reserved, was never written, and has one on the other.
 ///
 /// # Errors
 /// If the state cannot be read, or a side does not answer.
@@ -43,13 +45,26 @@ pub fn side_that_lacks(mirror: &Arc<Mirror>) -> Result<Option<LackingSide>> {
         Ok(lacking)
     };
     let lacking = [lacks(0)?, lacks(1)?];
-    let first = |n: usize| {
+    let mut alone = [0, 1].map(|n: usize| {
         let mut alone = lacking[n].clone();
-        for (at, len) in lacking[1 - n].iter() {
-            alone.take(at, len);
+        take_all(&mut alone, &lacking[1 - n]);
+        alone
+    });
+    if alone.iter().any(|lacking| !lacking.is_empty()) {
+        // What is not known to be unwritten was written.
+        let unwritten = unwritten_on(mirror.clone()).unwrap_or_else(|e| {
+            log::debug!("mirror: it cannot be found out what was never written: {e}");
+            RangeSet::new()
+        });
+        for (n, lacking) in alone.iter_mut().enumerate() {
+            // With a place for it nobody needs to ask again.
+            for (at, len) in unwritten.iter().flat_map(|(at, len)| lacking.clipped(at, len)) {
+                let _best_effort = mirror.back_on(n, at, len);
+            }
+            take_all(lacking, &unwritten);
         }
-        alone.iter().next().map(|(at, _)| LackingSide { side: n, at })
-    };
+    }
+    let first = |n: usize| alone[n].iter().next().map(|(at, _)| LackingSide { side: n, at });
     Ok(match (first(0), first(1)) {
         (Some(_), Some(_)) => None,
         (a, b) => a.or(b),
@@ -68,6 +83,18 @@ pub fn side_that_is_short(mirror: &Mirror, sizes: [u64; 2]) -> Result<Option<Lac
     Ok(Some(LackingSide { side, at: sizes[side] }))
 }
 
+fn take_all(set: &mut RangeSet, others: &RangeSet) {
+    for (at, len) in others.iter() {
+        set.take(at, len);
+    }
+}
+
+/// What is reserved in the newest state of a device and was never written.
+fn unwritten_on(device: Arc<dyn Device>) -> Result<RangeSet> {
+    let options = OpenOptions { access: Access::ReadOnly, cache_bytes: 1 << 20 };
+    unwritten(&Volume::open(device, options)?.committed()?)
+}
+
 impl Volume {
     /// What is to be filled of a side that is thought to have `from`: nothing of that counts if it lacks files that it had then. To
     /// find that out takes as long as to read all that came since, or until it `ends`.
@@ -82,7 +109,17 @@ impl Volume {
     ) -> Result<FillFrom> {
         let Some(claimed) = self.claimed(&from, ends)? else { return Ok(from) };
         let claimed: Vec<_> = claimed.iter().collect();
-        let Some((at, _)) = device.lacks(&claimed).first().copied() else { return Ok(from) };
+        let mut lacking = RangeSet::new();
+        device.lacks(&claimed).into_iter().for_each(|(at, len)| add(&mut lacking, at, len));
+        if !lacking.is_empty() {
+            let unwritten = match &from {
+                FillFrom::Stale(stale) => unwritten_on(stale.device.clone()),
+                _ => self.committed().and_then(|state| unwritten(&state)),
+            };
+            // What is not known to be unwritten was written.
+            unwritten.iter().for_each(|unwritten| take_all(&mut lacking, unwritten));
+        }
+        let Some((at, _)) = lacking.iter().next() else { return Ok(from) };
         let place = device.describe();
         log::warn!("mirror: everything is copied, because {place} has lost what it had at {at:#x}");
         Ok(FillFrom::Nothing)

@@ -34,6 +34,7 @@ impl From<MirrorError> for VolumeError {
 
 /// What one side has that was in no state of both.
 pub struct StaleSide {
+    pub(super) device: Arc<dyn Device>,
     /// Everything that is allocated in its newest state.
     pub(super) allocated: RangeSet,
     /// What of that was born after the two parted.
@@ -48,11 +49,11 @@ impl StaleSide {
     /// If it cannot be read: then everything is to be copied.
     pub fn read(device: Arc<dyn Device>, parted_at: Epoch) -> Result<StaleSide> {
         let options = OpenOptions { access: Access::ReadOnly, cache_bytes: 1 << 20 };
-        let volume = Volume::open(device, options)?;
+        let volume = Volume::open(device.clone(), options)?;
         let state = volume.committed()?;
         let parted_at = parted_at.min(state.superblock.epoch);
         let newer = newer(&state, parted_at, &mut || false)?.all;
-        Ok(StaleSide { allocated: state.allocated, newer, parted_at })
+        Ok(StaleSide { device, allocated: state.allocated, newer, parted_at })
     }
 }
 

@@ -1,22 +1,24 @@
 //! A store on two disks of which one is taken away, or put back to an older time, at the wrong moment: the other alone is the
 //! store.
 
+use super::mirroring::{StaleSide, unwritten};
 use super::{
     Access, FillFrom, LackingSide, OpenOptions, RINGS, Volume, compare_sides, level_states,
-    newest_superblock, side_that_is_short,
+    newest_superblock, side_that_is_short, side_that_lacks,
 };
 use crate::check::{Depth, check};
 use crate::clock::Clock;
 use crate::device::mirror::{NewSide, Present, open_sides, write_label};
-use crate::device::{CrashPolicy, Device, DeviceError, Mirror, Op, Persistence, Sim};
+use crate::device::{CrashPolicy, Device, DeviceError, DirDevice, Mirror, Op, Persistence, Sim};
 use crate::fixtures::{
-    ADMIN, Hooked, Hooks, RW, bytes, files_of, find, mount, new_store, overwrite, put, read_whole,
+    ADMIN, Hooked, Hooks, RW, bytes, files_of, find, make, mount, new_store, overwrite, put, read_whole,
     together_labels,
 };
 use crate::format::mirror::Standing;
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES};
 use crate::fs::{Fs, FsOptions};
 use crate::ops::{AllocateMode, NodeId, Operations, SyncScope};
+use crate::store::Room;
 use fastrand::Rng;
 use parking_lot::Mutex;
 use std::ops::ControlFlow;
@@ -475,6 +477,126 @@ fn a_bad_slot_of_one_side_is_healed_by_a_mount_and_by_a_scrub() {
         assert!(found.len() == RING_SLOTS as usize && found.iter().all(|slot| slot.healed));
         assert_eq!(tables(&fs), [] as [u64; 0], "a scrub");
         assert_eq!(fs.volume().scrub_superblocks().len(), 0);
+    }
+}
+
+/// Room that was promised before a side came is promised there as well, so that what is reserved in it and never written has a place
+/// on both.
+#[test]
+fn what_was_promised_before_a_side_came_has_a_place_there() {
+    let dir = std::env::temp_dir().join(format!("snapfs-sides-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&dir);
+    std::fs::create_dir(&dir).unwrap();
+    let paths = ["a", "b"].map(|name| dir.join(name));
+    let [first, second] = paths.each_ref().map(|path| Arc::new(DirDevice::create(path, 4 << 30).unwrap()));
+    make(first.clone());
+    let mirror = Arc::new(Mirror::solo(first, fresh()));
+    let fs = mount(mirror.clone());
+    fs.volume().set_mirrored(true).unwrap();
+    put(&fs, NodeId::ROOT, "before", &bytes(1, 300_000));
+    fs.commit().unwrap();
+    let store = fs.volume().shared.store();
+    store.secure(&mut store.alloc(), Room::default().and(40 << 20)).unwrap();
+    let new = NewSide { device: second, path: Vec::new(), partner_path: Vec::new(), limit: LIMIT };
+    mirror.join(new, &RINGS).unwrap();
+    fs.volume().fill(&mirror, &FillFrom::Nothing, &mut |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!(mirror.lacks_on(1, fs.volume().shared.store().alloc().not_unbacked()).unwrap(), []);
+    reserve(&fs, 20 << 20);
+    fs.commit().unwrap();
+    fs.close().unwrap();
+    let allocated: Vec<_> = fs.volume().committed().unwrap().allocated.iter().collect();
+    drop((fs, mirror));
+    let opened = || {
+        let sides = paths.each_ref().map(|path| {
+            let device: Arc<dyn Device> =
+                Arc::new(DirDevice::open(path, 4 << 30, Access::ReadWrite).unwrap());
+            let label = crate::device::mirror::read_label(&*device).unwrap().unwrap();
+            assert_eq!(label.standing, Standing::Together);
+            (device, label)
+        });
+        assert_eq!(sides[0].0.lacks(&allocated), []);
+        (sides[1].0.clone(), Arc::new(Mirror::together(sides, 0)))
+    };
+    let (second, mirror) = opened();
+    assert_eq!((second.lacks(&allocated), side_that_lacks(&mirror).unwrap()), (Vec::new(), None));
+    drop((second, mirror));
+    let at = allocated.iter().find(|range| range.0 >= 1 << 30).unwrap().0;
+    let file = std::fs::File::options().write(true).open(paths[1].join("seg/00000001")).unwrap();
+    file.set_len(at - (1 << 30)).unwrap();
+    assert_eq!(side_that_lacks(&opened().1).unwrap(), Some(LackingSide { side: 1, at }));
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+fn reserve(fs: &Fs, len: u64) {
+    let (entry, handle) = fs.create(&ADMIN, NodeId::ROOT, b"reserved", 0o640, RW).unwrap();
+    fs.fallocate(&ADMIN, entry.attr.node, handle, 0, len, AllocateMode::Extend).unwrap();
+}
+
+/// A side that has no place for what is reserved and was never written has lost no files, and gets one.
+#[test]
+fn what_was_never_written_is_no_loss() {
+    let sims = in_sync();
+    let (mirror, fs, _) = met(&sims);
+    reserve(&fs, 1 << 20);
+    fs.commit().unwrap();
+    fs.close().unwrap();
+    let state = fs.volume().committed().unwrap();
+    let never: Vec<_> = unwritten(&state).unwrap().iter().collect();
+    let root = state.superblock.meta_root.ranges().next().unwrap();
+    let epoch = state.superblock.epoch;
+    drop((state, mirror));
+    assert_eq!(never.iter().map(|range| range.1).sum::<u64>(), 1 << 20);
+    let lacking = |ranges: &[(u64, u64)]| Arc::new(Lacks(sims[1].clone(), Mutex::new(ranges.to_vec())));
+    let side = |second: &Arc<Lacks>| {
+        let [a, b] = together_labels();
+        side_that_lacks(&Arc::new(Mirror::together([(sims[0].clone(), a), (second.clone(), b)], 0))).unwrap()
+    };
+    let as_far = |second: &Arc<Lacks>| {
+        let from = FillFrom::Stale(StaleSide::read(second.clone(), epoch).unwrap());
+        fs.volume().as_far_as_there(from, &**second, &mut || false).unwrap()
+    };
+    let second = lacking(&never);
+    assert!(matches!(as_far(&second), FillFrom::Stale(_)));
+    assert_eq!(side(&second), None);
+    assert_eq!(*second.1.lock(), [], "it has a place from now on");
+    let second = lacking(&[&never[..], &[root]].concat());
+    assert_eq!(side(&second), Some(LackingSide { side: 1, at: root.0 }));
+    assert!(matches!(as_far(&second), FillFrom::Nothing));
+}
+
+/// A disk that has no place for some ranges until it is to promise space for them.
+struct Lacks(Arc<Sim>, Mutex<Vec<(u64, u64)>>);
+
+impl Device for Lacks {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
+        self.0.read_at(offset, buf)
+    }
+    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
+        self.0.write_at(offset, buf)
+    }
+    fn flush(&self) -> Result<(), DeviceError> {
+        self.0.flush()
+    }
+    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
+        self.1.lock().retain(|range| *range != (offset, len));
+        self.0.back(offset, len)
+    }
+    fn discard(&self, offset: u64, len: u64) {
+        self.0.discard(offset, len);
+    }
+    fn lacks(&self, ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let within =
+            |lost: &&(u64, u64)| ranges.iter().any(|(at, len)| *at <= lost.0 && lost.0 + lost.1 <= at + len);
+        self.1.lock().iter().filter(within).copied().collect()
+    }
+    fn available(&self) -> u64 {
+        self.0.available()
+    }
+    fn describe(&self) -> String {
+        "a disk".into()
     }
 }
 

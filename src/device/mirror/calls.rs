@@ -127,6 +127,15 @@ impl Mirror {
         self.on(side, move |device| Ok(device.lacks(&ranges)))
     }
 
+    /// Has the host of one side promise space for a range of which that of the other has done so: see [`Device::back`]. A host that
+    /// has no room does not lose its side.
+    ///
+    /// # Errors
+    /// The side's.
+    pub fn back_on(&self, side: usize, offset: u64, len: u64) -> Result<(), DeviceError> {
+        self.on(side, move |device| device.back(offset, len))
+    }
+
     /// Loses sides of which files were taken, or cut short, while another that serves has all that it had.
     fn lose_cut_down(&self, members: &Members, found: &[(usize, StoreLocation)]) {
         let mut is_lost = false;
