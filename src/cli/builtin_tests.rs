@@ -9,10 +9,11 @@ use crate::clock::Clock;
 use crate::device::{Access, DirDevice, MAKING};
 use crate::format::Copies;
 use crate::format::mirror::{LABEL_ADDRS, LABEL_BYTES};
+use crate::format::superblock::INCOMPAT_MIRRORED;
 use crate::fs::{Fs, FsOptions};
 use crate::limits::STORE_BYTES_DEFAULT;
 use crate::repair::Mode;
-use crate::volume::{OpenOptions, Volume};
+use crate::volume::{OpenOptions, Volume, newest_superblock};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -65,8 +66,8 @@ fn a_making_that_was_cut_off_is_done_again() {
 /// What says that it is a side, and not how it stands to the other, may be the older one.
 #[test]
 fn a_side_of_which_no_label_can_be_read_is_served_only_when_somebody_says_so() {
-    for garbage in [0u8, 7] {
-        let dir = place(&format!("label{garbage}"));
+    for (places, garbage) in [(4, 7u8), (1, 7), (4, 0)] {
+        let dir = place(&format!("label{garbage}-{places}"));
         let access = |access, partner| StoreOptions { access, partner, ..StoreOptions::default() };
         let open = |how, partner| Builtin.open(&dir, &access(how, partner));
         drop(open_volume(&dir, OpenFor::Mount, &Partner::AsNoted, 1 << 20).unwrap());
@@ -78,10 +79,26 @@ fn a_side_of_which_no_label_can_be_read_is_served_only_when_somebody_says_so() {
         fs.close().unwrap();
         drop(fs);
         // Each place of a label is in one of two files of the same size.
-        for at in LABEL_ADDRS {
+        for at in LABEL_ADDRS.into_iter().take(places) {
             let (name, at) = if at < 512 << 10 { ("super.a", at) } else { ("super.b", at - (512 << 10)) };
             let file = std::fs::File::options().write(true).open(dir.join(name)).unwrap();
             file.write_all_at(&[garbage; LABEL_BYTES], at).unwrap();
+        }
+        if garbage == 0 {
+            // It never had one, or it was taken away: a store by itself, from then on, unless somebody knows of another side.
+            assert!(open(OpenFor::Mount, Partner::At(place("other"))).is_err());
+            for how in [OpenFor::Look, OpenFor::MountReadOnly] {
+                open(how, Partner::AsNoted).unwrap().close().unwrap();
+            }
+            let store = open(OpenFor::Mount, Partner::AsNoted).unwrap();
+            assert_eq!(store.mirror(&MirrorOrder::Status, &mut |_| true).unwrap()["mirrored"], false);
+            store.close().unwrap();
+            drop(store);
+            let device = DirDevice::open(&dir, STORE_BYTES_DEFAULT, Access::ReadOnly).unwrap();
+            let flags = newest_superblock(&device).unwrap().incompat;
+            assert_eq!(flags & INCOMPAT_MIRRORED, 0);
+            std::fs::remove_dir_all(&dir).unwrap();
+            continue;
         }
         for how in [OpenFor::Mount, OpenFor::Work, OpenFor::MountReadOnly] {
             let refused = open(how, Partner::AsNoted).err().expect("it may be the older one").message;

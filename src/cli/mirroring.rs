@@ -71,7 +71,7 @@ impl StoreSides {
             turn: Mutex::default(),
         });
         if fs.volume().is_mirrored() && sides.mirror.label().is_none() {
-            // It lost its label, and somebody has said that it goes on all the same: a store by itself, from the next commit on.
+            // It has none, or lost it and somebody has said that it goes on all the same: a store by itself, from the next commit on.
             fs.volume().set_mirrored(false).unwrap_or_else(|e| log::warn!("{}", sides.failed(&e)));
         }
         if is_behind && let Err(f) = sides.fill_behind() {

@@ -12,7 +12,8 @@ use super::refusal::{io, told_volume};
 use crate::ctl::{Code, Failure};
 use crate::device::lock::LockMode;
 use crate::device::mirror::{
-    self, Both, DETACHED, MirrorError, Present, Timed, is_copied, meet, open_sides, read_label, write_label,
+    self, Both, DETACHED, MirrorError, Present, Timed, is_copied, meet, never_labelled, open_sides,
+    read_label, write_label,
 };
 use crate::device::patience::{Alive, patiently, patiently_told};
 use crate::device::{self, Device, DeviceError, DirDevice, FileDevice, Mirror, StoreKind, mark};
@@ -192,7 +193,27 @@ impl Seen {
     }
 }
 
-/// What is told of a store that lacks its label.
+/// Refuses a store that says that it is a side and has a label that cannot be read, or only warns. One that has no label at all is as a
+/// crash leaves it of which the flag was written before the label, or the label was taken away before the flag: a store by itself,
+/// unless somebody has `named` its other side.
+fn may_lack_label(store: &Path, device: &dyn Device, refuses: bool, named: bool) -> Result<(), Failure> {
+    if !named && never_labelled(device) {
+        log::warn!(
+            "{}: it says that it is a side of a mirror and has no label: it is taken for a store by itself. If it has another side, that may be \
+             newer: mount that one",
+            names::shown(store)
+        );
+        return Ok(());
+    }
+    let lacks = without_label(store);
+    if refuses {
+        return Err(lacks);
+    }
+    log::warn!("{lacks}");
+    Ok(())
+}
+
+/// What is told of a store that has no label that can be read and may have another side.
 fn without_label(store: &Path) -> Failure {
     let what = "it is a side of a mirror, and its label cannot be read, so it is not known whether it has the newest state: mount its other \
                 side, or, if there is none or that is older, this one with -o mirror=alone, which makes it a store by itself";
@@ -293,11 +314,7 @@ fn newer_partner(device: &dyn Device, label: &Label) -> Option<PathBuf> {
 pub(super) fn may_be_read(store: &Path, device: &dyn Device, served: bool) -> Result<(), Failure> {
     let seen = Seen::of(device);
     if seen.lacks_label() {
-        let lacks = without_label(store);
-        if served {
-            return Err(lacks);
-        }
-        log::warn!("{lacks}");
+        may_lack_label(store, device, served, false)?;
     }
     let label = seen.label;
     if let Some(label) = label.as_ref().filter(|label| label.standing == Standing::Together)
@@ -548,11 +565,7 @@ pub(super) fn open(
     let store = &home.path.clone();
     let (first, here) = present(store, device.clone(), &*device);
     if here.lacks_label() {
-        let lacks = without_label(store);
-        if *wanted != Partner::Nobody {
-            return Err(lacks);
-        }
-        log::warn!("{lacks}");
+        may_lack_label(store, &*device, *wanted != Partner::Nobody, matches!(wanted, Partner::At(_)))?;
     }
     let first = settle_copy(store, first, wanted)?;
     let found = match &first.label {

@@ -26,7 +26,8 @@ mod timed;
 
 pub use copying::{Copied, IsNeeded};
 pub use label::{
-    clear_labels, clear_rest, is_copied, read_label, read_rest, read_rests, write_label, write_rest,
+    clear_labels, clear_rest, is_copied, never_labelled, read_label, read_rest, read_rests, write_label,
+    write_rest,
 };
 pub use meeting::{Both, SideFound, alone, meet, parted_at};
 pub use mirror::{Mirror, MirrorError, NewSide, Parted, SideState};

@@ -137,6 +137,12 @@ impl Segments {
         self.open.read().len()
     }
 
+    /// True if nobody holds up whoever opens a file.
+    #[cfg(test)]
+    pub fn is_unlocked(&self) -> bool {
+        self.open.try_write().is_some()
+    }
+
     /// Where the file of `slot` is now, for a message.
     pub fn path(&self, slot: StoreFile) -> PathBuf {
         self.home.path(slot)
@@ -151,24 +157,40 @@ impl Segments {
         self.known.lock().extend(found);
     }
 
-    /// The first file that is not there any more, or was cut short, in a sentence.
+    /// The first file that is not there any more, or was cut short, in a sentence. All are looked at without any lock: where there are
+    /// many that takes long, and whoever opens a file would wait for it, and with it everybody else.
     pub fn lost(&self) -> Option<String> {
-        // Held, so that no deletion of ours is under way.
+        let mut seem_lost: Vec<StoreFile> = self
+            .all_known()
+            .into_iter()
+            .filter_map(|(slot, known)| {
+                let found = self.home.id_of(slot).ok()?;
+                goes_on();
+                found.is_none_or(|now| now.id != known.id || now.len < known.len).then_some(slot)
+            })
+            .collect();
+        seem_lost.sort_unstable();
+        let first = seem_lost.into_iter().find_map(|slot| self.is_lost(slot));
+        first.or_else(|| {
+            let slots: Vec<StoreFile> = self.open.read().keys().copied().collect();
+            // One at a time: a file that is held cannot be closed.
+            let file = |slot: &StoreFile| self.open.read().get(slot).cloned();
+            slots.iter().filter_map(file).find_map(|file| file.prove_length().err()).map(|(what, _)| what)
+        })
+    }
+
+    /// Looks at one file while no deletion of ours is under way: what is wrong with it, in a sentence.
+    fn is_lost(&self, slot: StoreFile) -> Option<String> {
         let open = self.open.read();
-        let what = |(slot, known): (StoreFile, KnownFile)| {
-            let found = self.home.id_of(slot).ok()?;
-            goes_on();
-            match found {
-                Some(now) if now.id == known.id => {
-                    (now.len < known.len && !open.contains_key(&slot)).then(|| (slot, self.home.cut(slot)))
-                }
-                _ => Some((slot, self.home.lost(slot))),
+        let known = self.known.lock().get(&slot).copied()?;
+        let found = self.home.id_of(slot).ok()?;
+        goes_on();
+        match found {
+            Some(now) if now.id == known.id => {
+                (now.len < known.len && !open.contains_key(&slot)).then(|| self.home.cut(slot))
             }
-        };
-        let first = self.all_known().into_iter().filter_map(what).min_by_key(|(slot, _)| *slot);
-        first
-            .map(|(_, what)| what)
-            .or_else(|| open.values().find_map(|file| file.prove_length().err()).map(|(what, _)| what))
+            _ => Some(self.home.lost(slot)),
+        }
     }
 
     /// Fails if the store has lost a file, whoever used it last: its name is gone, or means another one. What is written to

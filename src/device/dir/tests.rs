@@ -216,6 +216,24 @@ fn a_question_about_many_files_says_after_each_that_it_goes_on() {
 }
 
 #[test]
+fn whoever_looks_whether_files_were_lost_holds_up_nobody_who_opens_one() {
+    struct Looks(Arc<DirDevice>, AtomicUsize);
+    impl Awaited for Looks {
+        fn goes_on(&self) {
+            self.1.fetch_add(usize::from(self.0.segments.is_unlocked()), Relaxed);
+        }
+    }
+    let (_scratch, path, mut device) = store();
+    device.segments.set_open_max(4);
+    (1..=8).for_each(|n| device.write_at(n * SEGMENT_BYTES, &pattern(n, BLOCK, 1)).unwrap());
+    let looks = Arc::new(Looks(Arc::new(device), AtomicUsize::new(0)));
+    awaited(looks.clone(), || assert_eq!(looks.0.location().lost, None));
+    assert!(looks.1.load(Relaxed) >= 8);
+    fs::remove_file(path.join("seg/00000005")).unwrap();
+    assert!(looks.0.location().lost.unwrap().contains("seg/00000005 was removed"));
+}
+
+#[test]
 fn a_store_is_its_directory_and_not_its_path() {
     let (scratch, path, device) = store();
     device.write_at(SEGMENT_BYTES, &pattern(1, BLOCK, 1)).unwrap();

@@ -29,6 +29,14 @@ pub fn read_label(device: &dyn Device) -> Result<Option<Label>, DeviceError> {
     }
 }
 
+/// True if all places of labels can be read and are zeros: none was ever written, or all were taken away.
+pub fn never_labelled(device: &dyn Device) -> bool {
+    LABEL_ADDRS.into_iter().all(|addr| {
+        let mut bytes = vec![0; LABEL_BYTES];
+        device.read_at(addr, &mut bytes).is_ok() && matches!(Label::decode(&bytes), Ok(None))
+    })
+}
+
 /// True if a label says that it was written to another file than the one it is in: this is a copy of a side.
 pub fn is_copied(device: &dyn Device, label: &Label) -> bool {
     label.home.is_some_and(|home| device.birth(LABEL_ADDRS[0]).is_some_and(|here| here != home))
