@@ -530,6 +530,34 @@ fn a_side_that_lacks_files_when_the_store_is_mounted_is_filled_whole() {
     p.umount();
 }
 
+/// An image that has lost nothing but free space at its end does not keep its partner from being mounted, whichever is named.
+#[test]
+fn an_image_that_is_cut_short_behind_all_that_is_in_use_stops_nothing() {
+    if !can_mount() {
+        return;
+    }
+    let p = with_image();
+    p.mount("");
+    write_durably(&p.path("file"), &pattern(1 << 20, 1));
+    attach(&p);
+    p.umount();
+    let image = File::options().write(true).open(p.at("two.img")).unwrap();
+    let size = image.metadata().unwrap().len();
+    for (n, named) in (1..).zip(["store", "two.img"]) {
+        let short = size - (n << 20);
+        image.set_len(short).unwrap();
+        let said = mount_of(&p, named, &[]);
+        assert_eq!(said.code, 0, "{named}: {said:?}");
+        let told = format!("cut short, it ends at {short:#x}");
+        assert!(p.log().contains(&told), "{named}: {}", p.log());
+        assert!(fs::read(p.path("file")).unwrap() == pattern(1 << 20, 1), "{named}");
+        wait("both in sync", || status(&p)["in_sync"] == true);
+        let verified = p.json(&["mirror", "verify", "mnt", "--json"]);
+        assert_eq!(verified["differing"], serde_json::json!([]), "{named}");
+        p.umount();
+    }
+}
+
 #[test]
 fn a_copy_of_a_side_is_no_side_and_the_side_that_is_named_stays() {
     if !can_mount() {

@@ -668,29 +668,6 @@ fn a_side_that_hangs_beside_one_that_is_full_stops_nothing() {
     }
 }
 
-/// Of two that serve and hang one is lost by hand: the other is waited for, and it alone.
-#[test]
-fn a_side_that_is_lost_while_both_are_waited_for_is_waited_for_no_more() {
-    let (disks, mirror) = two_that_hang();
-    let limit = mirror.time_limit();
-    std::thread::scope(|s| {
-        let asked = s.spawn(|| mirror.write_at(AT, &[1; 4096]));
-        std::thread::sleep(limit * 3 / 2);
-        let leaves = s.spawn(|| mirror.leave_out(1, "it was taken away"));
-        std::thread::sleep(limit / 4);
-        disks[0].hang(false);
-        let until = std::time::Instant::now() + 20 * limit;
-        while !asked.is_finished() && std::time::Instant::now() < until {
-            std::thread::sleep(limit / 20);
-        }
-        let is_stopped = !asked.is_finished();
-        disks[1].hang(false);
-        asked.join().unwrap().unwrap();
-        assert!(leaves.join().unwrap() && !is_stopped);
-    });
-    assert_eq!(mirror.sides(), [0]);
-}
-
 /// What a partner that answers nothing but errors would go on with is nothing.
 #[test]
 fn a_side_that_is_late_is_not_left_for_one_that_cannot_be_read() {
