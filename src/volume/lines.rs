@@ -155,11 +155,18 @@ impl Lines {
         self.by_slot.get(&slot).copied()
     }
 
-    /// The snapshot of that name that a line shows: its own, or one that it has from its origin.
+    /// The snapshot of that name that a line shows: its own, or the newest that it has from its origin. It may have several from there, if
+    /// the line that it was made from had become what a clone of a third one was.
     pub fn snapshot(&self, history: &History, line: LineId, name: &[u8]) -> Option<ViewId> {
         let named = self.snapshots.get(name)?;
         let own = named.get(&line).copied();
-        own.or_else(|| named.values().copied().find(|id| self.inherits(history, line, *id)))
+        own.or_else(|| named.values().copied().filter(|id| self.inherits(history, line, *id)).max())
+    }
+
+    /// True if what a line has is what it shows under that name.
+    pub fn shows(&self, history: &History, line: LineId, view: &ViewRecord) -> bool {
+        let is_one = self.snapshots.get(&view.name).is_some_and(|named| named.len() == 1);
+        is_one || self.snapshot(history, line, &view.name) == Some(view.id)
     }
 
     /// True if a line has the view from its origin: it is that or below it. It may be hidden, or nobody's.

@@ -194,7 +194,7 @@ impl VolumeState {
     pub(super) fn shown_after(&self, line: LineId, after: ViewId) -> impl Iterator<Item = &ViewRecord> {
         let mut inherited: Vec<_> = self.inherited(line).take_while(|v| v.id > after).collect();
         inherited.reverse();
-        inherited.retain(is_shown);
+        inherited.retain(|v| is_shown(v) && self.lines.shows(&self.history, line, v));
         // What is its own is younger than what it has from its origin, but for what came from another line.
         let first = self.own_after(line, after).next();
         let mixed = first.zip(inherited.last()).is_some_and(|(first, last)| first.id <= last.id);
@@ -220,7 +220,8 @@ impl VolumeState {
     /// The newest snapshot that a line shows.
     fn newest_shown(&self, line: LineId) -> Option<&ViewRecord> {
         let own = self.own_after(line, ViewId(0)).next_back();
-        own.into_iter().chain(self.inherited(line).find(is_shown)).max_by_key(|v| v.id)
+        let shows = |v: &&ViewRecord| is_shown(v) && self.lines.shows(&self.history, line, v);
+        own.into_iter().chain(self.inherited(line).find(shows)).max_by_key(|v| v.id)
     }
 }
 

@@ -155,14 +155,18 @@ impl Model {
         Ok(data.len() as u64)
     }
 
-    /// The snapshots that a line shows, oldest first: what is left of those below it as it was made, and its own.
+    /// The snapshots that a line shows, oldest first: what is left of those below it as it was made, and its own. Of several that have one
+    /// name its own, else the newest.
     pub fn shown(&self, line: LineKey) -> Vec<(&[u8], &Snapshot)> {
         let inherited = &self.lines[&line].inherited;
         let all = self.all_lines().flat_map(|(of, l)| l.snapshots.iter().map(move |(name, s)| (of, name, s)));
-        let mut shown: Vec<_> = all
-            .filter(|(of, _, s)| *of == line || inherited.contains(&s.id))
-            .map(|(_, name, s)| (&name[..], s))
-            .collect();
+        let mut shown: Vec<_> = all.filter(|(of, _, s)| *of == line || inherited.contains(&s.id)).collect();
+        shown.sort_by_key(|(of, _, s)| (*of == line, s.id));
+        let mut newest = BTreeMap::new();
+        for (_, name, s) in shown {
+            newest.insert(&name[..], s);
+        }
+        let mut shown: Vec<_> = newest.into_iter().collect();
         shown.sort_by_key(|(_, s)| s.id);
         shown
     }
