@@ -203,15 +203,37 @@ pub fn expect_parents_end() -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for the end of the thread that started this process.
-pub fn wait_parents_end() -> io::Result<()> {
+/// Waits for the end of the thread that started this process, for so long at most. True if it was told of.
+pub fn wait_parents_end(at_most: Option<Duration>) -> io::Result<bool> {
     let set = parents_end();
-    let mut signal = 0;
-    // SAFETY: both pointers are to live variables.
-    match unsafe { libc::sigwait(&raw const set, &raw mut signal) } {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
+    let limit = at_most.map(|limit| libc::timespec {
+        tv_sec: limit.as_secs().try_into().unwrap_or(libc::time_t::MAX),
+        tv_nsec: limit.subsec_nanos().into(),
+    });
+    let limit = limit.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    loop {
+        // SAFETY: `set` is initialised and outlives the call, as does `limit` if there is one; what came is not asked for.
+        let got = unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), limit) };
+        match check(got) {
+            Ok(_) => return Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
     }
+}
+
+/// The number of the thread that calls.
+pub fn thread_id() -> u32 {
+    // SAFETY: takes nothing.
+    unsafe { libc::gettid() }.cast_unsigned()
+}
+
+/// True if a process has a thread of that number. Others of its threads may be there without it.
+pub fn has_thread(process: u32, thread: u32) -> bool {
+    // SAFETY: numbers only; no signal is sent.
+    let asked = check(unsafe { libc::syscall(libc::SYS_tgkill, process, thread, 0) } as libc::c_int);
+    !asked.is_err_and(|e| e.raw_os_error() == Some(libc::ESRCH))
 }
 
 /// Waits until a child has ended, and leaves it to be reaped: until then nobody else gets its number.
@@ -415,5 +437,18 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         let long = path.join("x".repeat(200));
         assert_eq!(connect_at_once(&long).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_thread_that_has_ended_is_not_there_though_its_process_is() {
+        let ours = std::process::id();
+        let thread = std::thread::spawn(thread_id);
+        let ended = thread.join().unwrap();
+        // The kernel forgets it a moment later than the one who waits for it.
+        let until = std::time::Instant::now() + Duration::from_secs(60);
+        while has_thread(ours, ended) && std::time::Instant::now() < until {
+            std::thread::yield_now();
+        }
+        assert!(!has_thread(ours, ended) && has_thread(ours, thread_id()));
     }
 }

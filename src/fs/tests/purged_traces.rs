@@ -4,7 +4,7 @@ use super::purging::*;
 use super::*;
 use crate::device::mirror::write_label;
 use crate::device::{Device, Mirror, Sim};
-use crate::format::mirror::{Label, Standing};
+use crate::fixtures::together_label;
 use crate::format::provenance::{Provenance, Reason};
 use crate::format::{Ino, LineId, ViewId};
 use crate::fs::items::{Items, read_blocks};
@@ -36,23 +36,7 @@ fn marks(bytes: &[u8]) -> BTreeSet<Mark> {
 fn sides() -> (Vec<Arc<Sim>>, Arc<dyn Device>) {
     let sims = [1, 2].map(|n| Arc::new(Sim::with_fresh_content(SIZE, n, 0)));
     let labelled = [1, 2].map(|side| {
-        let label = Label {
-            pair: [5; 16],
-            number: 1,
-            side,
-            partner: 3 - side,
-            standing: Standing::Together,
-            current: 99,
-            parted_from: 0,
-            parted_at: 0,
-            earlier: Vec::new(),
-            limit_ms: 600_000,
-            opened: false,
-            home: None,
-            wide: 0,
-            path: Vec::new(),
-        };
-        let sim = &sims[(side - 1) as usize];
+        let (sim, label) = (&sims[(side - 1) as usize], together_label(side));
         write_label(&**sim, &label).unwrap();
         (sim.clone() as Arc<dyn Device>, label)
     });

@@ -274,6 +274,7 @@ fn start_process(shared: &Shared) -> io::Result<(Child, Line)> {
         .arg(VERB)
         .arg(std::process::id().to_string())
         .arg(serde_json::to_string(&mount)?)
+        .arg(sys_process::thread_id().to_string())
         .stdin(OwnedFd::from(theirs))
         .stdout(Stdio::null())
         .stderr(Stdio::null())

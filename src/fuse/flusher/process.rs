@@ -23,9 +23,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The first argument of a program that is to be a flusher. Then come the process that starts it, and the mount as JSON:
-/// one that is started anew knows it from its first instruction on, should the daemon die by then.
+/// The first argument of a program that is to be a flusher. Then come the process that starts it, the mount as JSON, and the
+/// thread that starts it: one that is started anew knows them from its first instruction on, should the daemon die by then.
 pub(super) const VERB: &str = "flusher";
+/// After this time it is looked once more whether whoever started this has ended.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 /// How often the hidden directory is asked for, a millisecond apart.
 const HIDDEN_TRIES: u32 = 1000;
 
@@ -33,16 +35,17 @@ const HIDDEN_TRIES: u32 = 1000;
 /// Called before anything else is done.
 pub fn run_flusher(args: &[OsString]) -> Option<u8> {
     match args {
-        [_, verb, parent, mount] if verb.as_os_str() == VERB => {
+        [_, verb, parent, mount, thread] if verb.as_os_str() == VERB => {
             let parent = parent.to_str().and_then(|pid| pid.parse().ok())?;
+            let thread = thread.to_str().and_then(|tid| tid.parse().ok())?;
             let mount = serde_json::from_str(mount.to_str()?).ok()?;
-            Some(u8::from(run(parent, mount).is_err()))
+            Some(u8::from(run((parent, thread), mount).is_err()))
         }
         _ => None,
     }
 }
 
-fn run(parent: u32, mount: Option<MountId>) -> io::Result<()> {
+fn run((parent, thread): (u32, u32), mount: Option<MountId>) -> io::Result<()> {
     process::close_inherited()?;
     process::block_termination_signals()?;
     std::env::set_current_dir("/")?;
@@ -51,9 +54,14 @@ fn run(parent: u32, mount: Option<MountId>) -> io::Result<()> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mount = Arc::new(Mutex::new(mount));
     let watched = mount.clone();
-    let has_ended = std::os::unix::process::parent_id() != parent;
+    // It may have ended before its end was expected. The process alone would not tell: a thread that the kernel has wait for the
+    // mount, and so for this, keeps it there.
+    let has_ended =
+        move || std::os::unix::process::parent_id() != parent || !process::has_thread(parent, thread);
     std::thread::Builder::new().spawn(move || {
-        if (has_ended || process::wait_parents_end().is_ok())
+        let is_told = |at_most| process::wait_parents_end(at_most).unwrap_or(false);
+        // One that was about to end is there for a moment still.
+        if (has_ended() || is_told(Some(LAST_LOOK)) || has_ended() || is_told(None))
             && let Some(mount) = *watched.lock()
         {
             cut(mount);

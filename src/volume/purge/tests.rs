@@ -5,7 +5,7 @@ use super::{Ordered, PurgeOrder};
 use crate::check::{self, Depth};
 use crate::device::mirror::{NewSide, read_label, write_label};
 use crate::device::{CrashPolicy, Device, Mirror, Op, Persistence, Sim};
-use crate::format::mirror::{Label, Standing};
+use crate::fixtures::together_label;
 use crate::format::provenance::Provenance;
 use crate::format::purge::PURGED_INLINE;
 use crate::format::view::Consistency;
@@ -478,27 +478,11 @@ fn what_has_moved_is_wiped_where_it_is() {
 #[test]
 fn both_sides_of_a_mirror_lose_it_though_one_is_away() {
     let sims = [1, 2].map(|n| Arc::new(Sim::with_fresh_content(SIZE, n, 0)));
-    let label = |side| Label {
-        pair: [5; 16],
-        number: 1,
-        side,
-        partner: 3 - side,
-        standing: Standing::Together,
-        current: 99,
-        parted_from: 0,
-        parted_at: 0,
-        earlier: Vec::new(),
-        limit_ms: 600_000,
-        opened: false,
-        home: None,
-        wide: 0,
-        path: Vec::new(),
-    };
     for (sim, side) in sims.iter().zip([1, 2]) {
-        write_label(&**sim, &label(side)).unwrap();
+        write_label(&**sim, &together_label(side)).unwrap();
     }
     let [a, b] = sims.clone();
-    let both = Arc::new(Mirror::together([(a, label(1)), (b, label(2))], 7));
+    let both = Arc::new(Mirror::together([(a, together_label(1)), (b, together_label(2))], 7));
     let mirror: Arc<dyn Device> = both.clone();
     made_on(mirror.clone());
     {
