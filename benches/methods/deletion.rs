@@ -1,5 +1,7 @@
 //! Whether deleting a long history slows a program that makes each of its writes durable: the value that 99 of 100 of these
 //! are below while it is deleted and its space comes back, beside that without; and the same of btrfs, which deletes a tenth.
+//! Some histories are made and deleted one after the other, with some time without before and after each: what the device does by
+//! itself differs from one minute to the next.
 
 use crate::Places;
 use crate::common::Result;
@@ -8,7 +10,7 @@ use crate::common::process;
 use crate::common::report::shown;
 use crate::common::work::{BLOCK, noise};
 use crate::options::Sizes;
-use crate::ratios::{Ratio, p99, with_file};
+use crate::ratios::{Ratio, middle, p99, with_file};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -32,11 +34,11 @@ pub fn measure(places: &Places<'_>, sizes: &Sizes) -> Result<Vec<Ratio>> {
     Ok(vec![Ratio::new(what, format!("{}; {peer}", ours.1), Some(ours.0), "<= 1.1")])
 }
 
-/// Milliseconds of durable writes of a block, for so long.
-fn writes(path: &Path, time: Duration, rng: &mut fastrand::Rng) -> Result<Vec<f64>> {
+/// Milliseconds of durable writes of a block, until `done` is true of how long they have gone on.
+fn writes(path: &Path, done: impl Fn(Duration) -> bool, rng: &mut fastrand::Rng) -> Result<Vec<f64>> {
     let (file, mut block) = (File::options().write(true).open(path)?, noise(BLOCK as usize));
-    let (until, mut all) = (Instant::now() + time, Vec::new());
-    while Instant::now() < until {
+    let (since, mut all) = (Instant::now(), Vec::new());
+    while !done(since.elapsed()) {
         block[..8].copy_from_slice(&rng.u64(..).to_le_bytes());
         let begun = Instant::now();
         file.write_all_at(&block, rng.u64(..(FILE_MIB << 20) / BLOCK) * BLOCK)?;
@@ -46,39 +48,46 @@ fn writes(path: &Path, time: Duration, rng: &mut fastrand::Rng) -> Result<Vec<f6
     Ok(all)
 }
 
-/// The ratio, and both sides of it in words.
-fn compared(
-    path: &Path,
-    time: Duration,
-    delete: impl FnOnce() -> Result<()> + Send,
-) -> Result<(f64, String)> {
+/// The p99 beside a deletion in milliseconds, from its order until all space is back; and that without, of half as long as `time`
+/// before it and after it.
+fn compared(path: &Path, time: Duration, delete: impl FnOnce() -> Result<()> + Send) -> Result<(f64, f64)> {
     let mut rng = fastrand::Rng::with_seed(5);
-    let alone = writes(path, time, &mut rng)?;
+    let is_over = |so_long: Duration| so_long >= time / 2;
+    let mut alone = writes(path, is_over, &mut rng)?;
     let beside = std::thread::scope(|scope| {
         let deletion = scope.spawn(delete);
-        let all = writes(path, time, &mut rng);
+        let all = writes(path, |_| deletion.is_finished(), &mut rng);
         deletion.join().map_err(|_| "the deletion panicked")??;
         all
     })?;
-    let (alone, beside) = (p99(&alone)?, p99(&beside)?);
-    Ok((beside / alone, format!("{} and {} ms", shown(beside), shown(alone))))
+    alone.extend(writes(path, is_over, &mut rng)?);
+    Ok((p99(&beside)?, p99(&alone)?))
+}
+
+/// The median of the ratios, and the medians of both sides of it in words.
+fn summed_up(turns: &[(f64, f64)]) -> Result<(f64, String)> {
+    let of = |what: fn(&(f64, f64)) -> f64| middle(&turns.iter().map(what).collect::<Vec<f64>>());
+    let found = format!("{} and {} ms", shown(of(|t| t.0)?), shown(of(|t| t.1)?));
+    Ok((of(|t| t.0 / t.1)?, found))
 }
 
 fn of_ours(place: &Path, sizes: &Sizes) -> Result<(f64, String)> {
     let store = with_file(place, "deletion", FILE_MIB)?;
     let (file, mut block) = (File::options().write(true).open(store.path(FILE))?, noise(BLOCK as usize));
-    for n in 0..sizes.snapshots as u64 {
-        block[..8].copy_from_slice(&n.to_le_bytes());
-        file.write_all_at(&block, n % ((FILE_MIB << 20) / BLOCK) * BLOCK)?;
-        fs::create_dir(store.past(&format!("s{n}"), ""))?;
+    let mut turns = Vec::new();
+    for turn in 0..sizes.turns as u64 {
+        for n in 0..sizes.snapshots as u64 {
+            block[..8].copy_from_slice(&(turn << 32 | n).to_le_bytes());
+            file.write_all_at(&block, n % ((FILE_MIB << 20) / BLOCK) * BLOCK)?;
+            fs::create_dir(store.past(&format!("s{n}"), ""))?;
+        }
+        store.rest(FILE)?;
+        let delete = || store.ask(&["delete"], &["s*", "--wait"]).map(drop);
+        turns.push(compared(&store.path(FILE), sizes.window * 8, delete)?);
     }
     drop(file);
-    store.rest(FILE)?;
-    let done = compared(&store.path(FILE), sizes.window * 4, || {
-        store.ask(&["delete"], &["s*", "--wait"]).map(drop)
-    })?;
     store.prove()?;
-    Ok(done)
+    summed_up(&turns)
 }
 
 /// A file system of the kernel on an image. Dropped, it is unmounted and removed.
@@ -117,21 +126,24 @@ fn of_btrfs(place: &Path, sizes: &Sizes) -> Result<f64> {
         std::io::Write::write_all(&mut file, &noise(1 << 20))?;
     }
     file.sync_all()?;
-    let mut names = Vec::new();
-    for n in 0..(sizes.snapshots / BTRFS_SHARE) as u64 {
-        let mut block = noise(BLOCK as usize);
-        block[..8].copy_from_slice(&n.to_le_bytes());
-        file.write_all_at(&block, n % ((FILE_MIB << 20) / BLOCK) * BLOCK)?;
-        let name = btrfs.dir.join(format!("s{n}"));
-        process::run("btrfs", &["subvolume", "snapshot", "-r", text(&live)?, text(&name)?])?;
-        names.push(text(&name)?.to_string());
+    let mut turns = Vec::new();
+    for turn in 0..sizes.turns as u64 {
+        let mut names = Vec::new();
+        for n in 0..(sizes.snapshots / BTRFS_SHARE) as u64 {
+            let mut block = noise(BLOCK as usize);
+            block[..8].copy_from_slice(&n.to_le_bytes());
+            file.write_all_at(&block, n % ((FILE_MIB << 20) / BLOCK) * BLOCK)?;
+            let name = btrfs.dir.join(format!("s{turn}-{n}"));
+            process::run("btrfs", &["subvolume", "snapshot", "-r", text(&live)?, text(&name)?])?;
+            names.push(text(&name)?.to_string());
+        }
+        file.sync_all()?;
+        turns.push(compared(&path, sizes.window * 8, || {
+            let all: Vec<&str> =
+                ["subvolume", "delete"].into_iter().chain(names.iter().map(String::as_str)).collect();
+            process::run_patiently("btrfs", &all)?;
+            process::run_patiently("btrfs", &["subvolume", "sync", text(&btrfs.dir)?]).map(drop)
+        })?);
     }
-    file.sync_all()?;
-    let done = compared(&path, sizes.window * 4, || {
-        let all: Vec<&str> =
-            ["subvolume", "delete"].into_iter().chain(names.iter().map(String::as_str)).collect();
-        process::run_patiently("btrfs", &all)?;
-        process::run_patiently("btrfs", &["subvolume", "sync", text(&btrfs.dir)?]).map(drop)
-    })?;
-    Ok(done.0)
+    Ok(summed_up(&turns)?.0)
 }

@@ -81,7 +81,8 @@ pub fn with_file(place: &Path, name: &str, mib: u64) -> Result<Store> {
     Ok(store)
 }
 
-fn middle(of: &[f64]) -> Result<f64> {
+/// The median.
+pub fn middle(of: &[f64]) -> Result<f64> {
     median(of).ok_or_else(|| "nothing was measured".into())
 }
 

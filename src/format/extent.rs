@@ -72,6 +72,20 @@ impl<'a> PlacedExtent<'a> {
         PlacedExtent(Cow::Owned(Extent { raw_addr: to, ..extent }))
     }
 
+    /// Makes one of this and what follows it, if that lies behind it on the device and neither is compressed or unwritten. Tells
+    /// whether it has. What comes out may be longer than an extent of a tree.
+    pub(crate) fn join(&mut self, next: &PlacedExtent<'_>) -> bool {
+        let (this, next) = (&*self.0, &*next.0);
+        let are_plain = [this, next].iter().all(|extent| !extent.is_compressed() && !extent.is_unwritten());
+        if !are_plain || this.raw_addr.0 + this.len_bytes() != next.raw_addr.0 {
+            return false;
+        }
+        let this = self.0.to_mut();
+        this.len += next.len;
+        this.crcs.extend_from_slice(&next.crcs);
+        true
+    }
+
     /// Where it is.
     pub fn addr(&self) -> u64 {
         self.0.raw_addr.0

@@ -23,7 +23,9 @@ pub use edit::{Edit, FreedNode, empty};
 pub use kept::Kept;
 pub use node::{Child, Node};
 pub use pager::Pager;
-pub use read::{Item, Range, get, last_at_or_before, leaf_of, newest_birth, nodes_between, range};
+pub use read::{
+    Item, Range, get, last_at_or_before, leaf_behind, leaf_of, newest_birth, nodes_between, range,
+};
 pub use rehearsal::Planned;
 pub use scan::{Bounds, Met, Span, leads_to, scan};
 pub use walk::{LostNode, Step, Visit, walk, walk_readable};

@@ -103,6 +103,23 @@ pub fn newest_birth(pager: &Pager, root: &Child, from: &Key, to: &Key) -> Result
     Ok(newest)
 }
 
+/// Where the leaf is that follows the one with `key`, if its keys begin below `to` and it would have to be read. Reads no leaves;
+/// none is told of where two inner nodes meet.
+pub fn leaf_behind(pager: &Pager, root: &Child, key: &Key, to: &Key) -> Result<Option<BlockPtr>> {
+    let mut node = pager.resolve(root)?;
+    loop {
+        let Body::Inner(inner) = &node.body else { return Ok(None) };
+        let index = inner.index(key);
+        if inner.level == 1 {
+            let next = inner.keys.get(index + 1).filter(|first| *first < to);
+            let next = next.and_then(|_| inner.children.get(index + 1)).and_then(Child::stored);
+            return Ok(next.filter(|ptr| pager.resident(ptr).is_none()));
+        }
+        let below = pager.resolve(&inner.children[index])?;
+        node = below;
+    }
+}
+
 /// The greatest item in `floor..=key`.
 pub fn last_at_or_before(pager: &Pager, root: &Child, key: &Key, floor: &Key) -> Result<Option<(Key, Item)>> {
     let node = pager.resolve(root)?;

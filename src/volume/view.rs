@@ -3,7 +3,7 @@
 use super::remap::Places;
 use super::{Result, VolumeError};
 use crate::format::deadlist::DeadEntry;
-use crate::format::{Epoch, Extent, Key, Slot, ViewId};
+use crate::format::{BlockPtr, Epoch, Extent, Key, Slot, ViewId};
 use crate::store::Store;
 use crate::tree::{self, Child, DiffItem, Item, Pager};
 use parking_lot::Mutex;
@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-/// Reads of an extent that are at least this long belong to a stream.
-const STREAM_BYTES_MIN: usize = 64 << 10;
+/// Runs of which so much is read at once belong to a stream.
+const STREAM_BYTES_MIN: u64 = 64 << 10;
 
 /// What all views of a volume share: where nodes come from and who is reading.
 pub(super) struct Shared {
@@ -218,14 +218,23 @@ impl View {
     /// Much of a head at once is a stream, which whoever reads it keeps: the host need not keep it as well
     /// (docs/decisions/0015). What is read of a snapshot stays with the host, because other snapshots share it.
     pub fn read_extent(&self, extent: &Extent, from: u64, out: &mut [u8]) -> Result<()> {
-        let store = self.shared.store();
-        let is_stream = out.len() >= STREAM_BYTES_MIN && !self.is_of_snapshot();
-        let read = &mut |place| {
-            if is_stream {
-                store.release_before(place);
+        Ok(self.shared.places.read(self.shared.store(), extent, from, out, &mut self.release_behind())?)
+    }
+
+    /// Reads extents that follow each other, none of them compressed or unwritten, as [`Self::read_extent`] does each. What lies
+    /// in one run is read at once.
+    pub fn read_extents(&self, extents: &[&Extent], out: &mut [u8]) -> Result<()> {
+        Ok(self.shared.places.read_plain(self.shared.store(), extents, out, &mut self.release_behind())?)
+    }
+
+    /// What is done where so many bytes of one run were read.
+    fn release_behind(&self) -> impl FnMut(u64, u64) + '_ {
+        let may_be_stream = !self.is_of_snapshot();
+        move |place, len| {
+            if may_be_stream && len >= STREAM_BYTES_MIN {
+                self.shared.store().release_before(place);
             }
-        };
-        Ok(self.shared.places.read(store, extent, from, out, read)?)
+        }
     }
 
     /// True if it is held as a snapshot: what it reaches does not change as long as it is.
@@ -246,6 +255,16 @@ impl View {
     /// Every place that a reference has.
     pub(super) fn places_of(&self, e: &DeadEntry) -> Vec<(u64, u64)> {
         self.shared.places.of_reference(e.addr, e.len, e.birth)
+    }
+
+    /// Where the leaf is that follows the one with `key`, if its keys begin below `to` and it is not in memory.
+    pub fn leaf_behind(&self, key: &Key, to: &Key) -> Result<Option<BlockPtr>> {
+        Ok(tree::leaf_behind(&self.shared.pager, &self.root, key, to)?)
+    }
+
+    /// Says that a node will be read soon.
+    pub fn will_need_node(&self, ptr: &BlockPtr) {
+        self.shared.store().device().will_need(ptr.addr.0, u64::from(ptr.len));
     }
 
     /// Says that `len` bytes from offset `from` of an extent (both multiples of 4096) will be read soon.

@@ -2,8 +2,8 @@
 # A store in a directory mirrored to an image, and its daemon killed at random, again and again, with either side taken away
 # before the next mount: nothing that was acknowledged may be lost.
 #
-#   mirror.sh                         10 kills, about a minute
-#   KILLS=50 mirror.sh
+#   mirror.sh                         50 kills, about a minute
+#   KILLS=10 mirror.sh
 #   WORK=DIR                          where the directory goes (default: a new one in $TMPDIR); KEEP=1 leaves it
 #   OTHER=DIR                         where the image goes: another file system (default: a tmpfs that is mounted for it, where
 #                                     that may be done, else the same)
@@ -12,7 +12,7 @@
 set -eu
 . "$(dirname "$0")/lib.sh"
 
-kills=${KILLS:-10}
+kills=${KILLS:-50}
 place=$(mktemp -d "${WORK:-${TMPDIR:-/tmp}}/snapfs-mirror.XXXXXX")
 other=$(mktemp -d "${OTHER:-${TMPDIR:-/tmp}}/snapfs-mirror.XXXXXX")
 memory=

@@ -5,7 +5,7 @@
 
 use crate::format::inode::Inode;
 use crate::format::{BLOCK_BYTES, Ino};
-use crate::fs::heads::{Block, Heads, Open};
+use crate::fs::heads::{Around, Block, Heads, Open};
 use crate::fs::items::{Items, extents, path_of, read_blocks};
 use crate::ops::{Error, FileType, Handle, NodeId, Result};
 use crate::volume::{View, VolumeError};
@@ -65,6 +65,9 @@ pub fn read_file(heads: &Heads, node: NodeId, handle: Handle, offset: u64, out: 
     if let Some(around) = open.around.note(offset, len as u64, content.inode.size) {
         content.will_need(around, offset, len);
     }
+    if open.around.streams(offset, len as u64) {
+        content.will_need_leaf(&open.around, offset.saturating_add(len as u64));
+    }
     content.read(offset, out).map_err(|e| content.unreadable(offset, e))
 }
 
@@ -92,6 +95,16 @@ impl ContentView {
             if first < from || to < end {
                 self.view.will_need(&ext, first - start, end - first);
             }
+        }
+    }
+
+    /// Says that the leaf behind that of the block at `offset` is needed soon: a fragmented file has one for each MiB.
+    fn will_need_leaf(&self, around: &Around, offset: u64) {
+        let (at, end) = (extents::key(self.ino, offset), extents::key(self.ino, u64::MAX));
+        if let Ok(Some(leaf)) = self.view.leaf_behind(&at, &end)
+            && around.names(leaf.addr.0)
+        {
+            self.view.will_need_node(&leaf);
         }
     }
 

@@ -1,5 +1,5 @@
 //! What lies around small reads of an open file, and when to have the host read it ahead of the next one
-//! (docs/decisions/0016).
+//! (docs/decisions/0016); and whether large ones are a stream, for which the next leaf of the tree is wanted soon.
 //!
 //! The kernel asks for each block once and then keeps it, so a second small read of a cluster is of another block: then
 //! the rest of the cluster will be asked for as well. Once many clusters were touched the whole file will be, and then
@@ -9,7 +9,7 @@
 use crate::sys::process::memory_bytes;
 use std::ops::Range;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// Bytes of a cluster, aligned to as much. On an SSD a read of so much takes about half as long again as one of 4 KiB.
 const CLUSTER_BYTES: u64 = 64 << 10;
@@ -22,9 +22,18 @@ const UNTOUCHED: u8 = 0;
 const TOUCHED: u8 = 1;
 const NAMED: u8 = 2;
 
+/// A read this near to the end of the one before goes on with it: parts of a stream are asked for side by side.
+const STREAM_GAP_BYTES: u64 = 1 << 20;
+
 /// The clusters of an open file. Any thread; two that touch one cluster at the same time may both name it.
 #[derive(Default)]
-pub struct Around(OnceLock<Clusters>);
+pub struct Around {
+    clusters: OnceLock<Clusters>,
+    /// Where the last large read ended.
+    end: AtomicU64,
+    /// The leaf that was named last.
+    leaf: AtomicU64,
+}
 
 struct Clusters {
     states: Box<[AtomicU8]>,
@@ -60,9 +69,20 @@ impl Around {
         if len >= CLUSTER_BYTES.min(size) {
             return None;
         }
-        let clusters = self.0.get_or_init(|| Clusters::new(size, memory_bytes()));
+        let clusters = self.clusters.get_or_init(|| Clusters::new(size, memory_bytes()));
         let n = offset / CLUSTER_BYTES;
         clusters.touch(n as usize).then(|| n * CLUSTER_BYTES..(n + 1) * CLUSTER_BYTES)
+    }
+
+    /// Notes a read of `len` bytes at `offset`: true if it is a large one that goes on where the one before ended.
+    pub fn streams(&self, offset: u64, len: u64) -> bool {
+        len >= CLUSTER_BYTES
+            && self.end.swap(offset.saturating_add(len), Relaxed).abs_diff(offset) <= STREAM_GAP_BYTES
+    }
+
+    /// True if the leaf at `addr` was not named before it.
+    pub fn names(&self, addr: u64) -> bool {
+        self.leaf.swap(addr, Relaxed) != addr
     }
 }
 
@@ -71,6 +91,23 @@ mod tests {
     use super::*;
 
     const MEMORY: u64 = 1 << 30;
+
+    #[test]
+    fn large_reads_near_to_each_other_are_a_stream() {
+        let around = Around::default();
+        let large = 128 << 10;
+        // Parts that come in another order; a small one, that changes nothing; and one elsewhere.
+        let reads = [
+            (0, large),
+            (2 * large, large),
+            (large, large),
+            (9 << 20, 4096),
+            (3 * large, large),
+            (8 << 20, large),
+        ];
+        assert_eq!(reads.map(|(at, len)| around.streams(at, len)), [true, true, true, false, true, false]);
+        assert_eq!([5, 5, 7, 5].map(|addr| around.names(addr)), [true, false, true, true]);
+    }
 
     #[test]
     fn a_second_read_of_a_cluster_names_it_once() {

@@ -21,6 +21,7 @@ mod standstill;
 mod told;
 mod tripwire;
 
+pub use around::Around;
 pub use bar::KeptOut;
 pub use blocks::{opened_to_write, show_blocks, tell_all_blocks, tell_blocks};
 pub use change::Change;

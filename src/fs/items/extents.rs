@@ -12,7 +12,8 @@ use crate::volume::{Txn, View, VolumeError};
 
 type Result<T> = std::result::Result<T, VolumeError>;
 
-fn key(ino: Ino, offset: u64) -> Key {
+/// Of the extent at `offset`.
+pub fn key(ino: Ino, offset: u64) -> Key {
     Key::new(ino.0, Kind::Extent, offset)
 }
 

@@ -229,6 +229,38 @@ fn is_whole(t: &T, old: &[u8], bytes: &[u8]) {
 }
 
 #[test]
+fn what_lies_in_one_run_is_read_at_once() {
+    let sim = Arc::new(Sim::new(64 << 20, 1));
+    Volume::create(sim.clone(), sim.size(), [1; 16], (0, 0)).unwrap();
+    let t = on(&sim);
+    cow(&t, ROOT);
+    let (f, mut bytes) = image(&t, 64);
+    t.snapshot("s");
+    (0..64).step_by(2).for_each(|block| overwrite(&t, f, &mut bytes, block, 200));
+    let reads = |t: &T, len: u64| {
+        // The nodes of the tree are in memory.
+        t.read(f, 0, len as usize);
+        let before = sim.counts().reads;
+        assert!(t.read(f, 0, len as usize) == bytes[..len as usize]);
+        sim.counts().reads - before
+    };
+    t.fs.commit().unwrap();
+    assert!(reads(&t, 64 * BLOCK) > 32, "scattered");
+    rest(&t);
+    // Part of a block at the end as well, and a piece of what was never written over.
+    assert_eq!((reads(&t, 64 * BLOCK), reads(&t, 33 * BLOCK), reads(&t, 5000)), (1, 1, 1));
+    // One that is bad spoils no other's answer.
+    let view = t.fs.heads.view_of(f.0).unwrap();
+    let at = crate::fs::items::extents::at(&view, crate::format::Ino(f.0.ino()), 10 * BLOCK);
+    sim.flip(view.runs_of(&at.unwrap().unwrap().1)[0].0, 1);
+    assert!(t.fs.read(f.0, f.1, 0, &mut vec![0; 64 * BLOCK as usize]).is_err());
+    let mut block = vec![0; BLOCK as usize];
+    t.fs.read(f.0, f.1, 9 * BLOCK, &mut block).unwrap();
+    assert!(block == bytes[9 * BLOCK as usize..][..BLOCK as usize]);
+    assert!(t.fs.read(f.0, f.1, 10 * BLOCK, &mut block).is_err());
+}
+
+#[test]
 fn a_cut_at_any_write_of_it_costs_nothing_but_time() {
     let (made, old, bytes, runs) = begun();
     for cut in 1.. {

@@ -196,15 +196,15 @@ impl Places {
         self.table.read().remap.len()
     }
 
-    /// Reads `out.len()` bytes from offset `from` of an extent (both multiples of 4096), proved. `read` is told each place
-    /// that was read.
+    /// Reads `out.len()` bytes from offset `from` of an extent (both multiples of 4096), proved. `read` is told each run
+    /// that was read, where it begins and how long it is.
     pub fn read(
         &self,
         store: &Store,
         extent: &Extent,
         from: u64,
         out: &mut [u8],
-        read: &mut dyn FnMut(u64),
+        read: &mut dyn FnMut(u64, u64),
     ) -> Result<(), StoreError> {
         if extent.is_unwritten() {
             return store.read_extent(&PlacedExtent::in_place(extent), from, out);
@@ -225,12 +225,25 @@ impl Places {
             part = extent.slice(from, out.len() as u64);
             &part
         };
+        self.read_plain(store, &[wanted], out, read)
+    }
+
+    /// Reads content of neighbours, none of them compressed or unwritten, proved: `out` is as long as these are together. What
+    /// lies in one run is read at once. `read` is told as there.
+    pub fn read_plain(
+        &self,
+        store: &Store,
+        wanted: &[&Extent],
+        out: &mut [u8],
+        read: &mut dyn FnMut(u64, u64),
+    ) -> Result<(), StoreError> {
+        let purged = || wanted.iter().find(|extent| self.is_purged(extent));
         loop {
             let before = self.moves();
-            if self.is_purged(wanted) {
-                return Err(purged());
+            if let Some(extent) = purged() {
+                return Err(StoreError::Purged(BlockAddr(extent.raw_addr.0)));
             }
-            let placed = self.resolve(wanted);
+            let placed = self.resolve_in_runs(wanted);
             let (mut at, mut bad) = (0, None);
             for part in &placed {
                 let len = part.extent().len_bytes() as usize;
@@ -241,17 +254,30 @@ impl Places {
                 at += len;
             }
             // Who has moved what was being read may have let others write over it.
-            if self.moves() != before && (self.resolve(wanted) != placed || self.is_purged(wanted)) {
+            if self.moves() != before && (self.resolve_in_runs(wanted) != placed || purged().is_some()) {
                 continue;
             }
             return match bad {
-                Some((addr, _)) if store.rewrites().is_purged(addr, 1) => Err(purged()),
+                Some((addr, _)) if store.rewrites().is_purged(addr, 1) => {
+                    Err(StoreError::Purged(BlockAddr(addr)))
+                }
                 Some((addr, e)) => Err(store.note_bad(addr, e)),
                 None => {
-                    placed.iter().for_each(|part| read(part.addr()));
+                    placed.iter().for_each(|part| read(part.addr(), part.extent().len_bytes()));
                     Ok(())
                 }
             };
         }
+    }
+
+    /// Where the content of these is, in order, as few parts as there are runs.
+    fn resolve_in_runs<'e>(&self, extents: &[&'e Extent]) -> Vec<PlacedExtent<'e>> {
+        let mut runs: Vec<PlacedExtent<'e>> = Vec::new();
+        for part in extents.iter().flat_map(|extent| self.resolve(extent)) {
+            if !runs.last_mut().is_some_and(|run| run.join(&part)) {
+                runs.push(part);
+            }
+        }
+        runs
     }
 }
