@@ -344,17 +344,21 @@ comes_back() {
     [ $((before - net)) = "$want" ] || fail "$want bytes were to come back, and $((before - net)) did: delete $*"
 }
 
-# exclusive NAME: what space says of a snapshot.
-exclusive() {
-    "$program" space "$mnt" --json | awk -v name="\"$1\"," '
-        $1 == "\"exclusive\":" { bytes = $2 }
-        $1 == "\"name\":" && $2 == name { sub(",", "", bytes); print bytes }
+# said_of NAME KEY: what space says of a snapshot or clone: exclusive, referenced or written.
+said_of() {
+    "$program" space "$mnt" --json | awk -v name="\"$1\"," -v key="\"$2\":" '
+        $1 == "{" { is_it = 0; bytes = "" }
+        $1 == key { bytes = $2; sub(",", "", bytes) }
+        $1 == "\"name\":" && $2 == name { is_it = 1 }
+        ($1 == "}" || $1 == "},") && is_it { print bytes; is_it = 0 }
     '
 }
 
 # planned NAME...: what a plan says.
 planned() {
     "$program" plan "$mnt" delete "$@" --json > "$place/plan" || fail "plan delete $*"
+    [ $(($(number "$place/plan" free_bytes) + $(number "$place/plan" freed_bytes))) = "$(number "$place/plan" free_then_bytes)" ] ||
+        fail "what a plan frees is not what is free then: delete $*"
     number "$place/plan" freed_bytes
 }
 
@@ -364,10 +368,10 @@ for n in $(seq 1 12); do
     gets 0 "$program" create "$mnt" "step-$n"
 done
 gets 0 "$program" delete "$mnt" 'step-?' --dry-run --json
-told=$(number "$place/said" freed_bytes)
+told=$(number "$place/said" frees)
 want=$(planned step-1 step-2 step-3 step-4 step-5 step-6 step-7 step-8 step-9)
 [ "$want" -gt 0 ] || fail "nine steps hold nothing"
-[ -z "$told" ] || [ "$told" = "$want" ] || fail "a dry run says $told bytes, and the plan $want"
+[ "$told" = "$want" ] || fail "a dry run says '$told' bytes, and the plan $want"
 comes_back "$want" 'step-?' --wait
 [ "$(all | grep -c '^step-')" = 3 ] || fail "a pattern has not met what it means"
 
@@ -376,6 +380,8 @@ head -c 3000000 /dev/urandom > "$mnt/.clones/trial/own"
 rm -r "$mnt/.clones/trial/photos"
 want=$(planned .clones/trial)
 [ "$want" -ge 3000000 ] || fail "a clone of 3000000 bytes holds $want"
+told=$(said_of trial exclusive)
+[ "$told" = "$want" ] || fail "EXCLUSIVE of a clone is $told, and the plan says $want"
 parts before
 before=$net
 gets 0 "$program" drop "$mnt" trial
@@ -397,7 +403,7 @@ many=0
 exact=0
 for name in $(all); do
     want=$(planned "$name")
-    told=$(exclusive "$name")
+    told=$(said_of "$name" exclusive)
     # It counts references: what has come back by restore shares blocks, and counts twice.
     twice=$("$program" space "$mnt" --json | sed -n 's/^  "saved_by_sharing_bytes": \([0-9]*\),$/\1/p')
     [ "$told" -ge "$want" ] && [ $((told - want)) -le "$twice" ] ||
@@ -408,6 +414,28 @@ for name in $(all); do
 done
 [ "$(number "$place/after" snapshots_bytes)" = 0 ] || fail "without snapshots something is theirs"
 diff -r "$mnt/app" "$place/was/app" && diff -r "$mnt/photos" "$place/was/photos" || fail "the live tree has changed"
+
+# What a snapshot was written with, what it refers to, and which paths it holds alone.
+gets 0 "$program" create "$mnt" first
+told=$(said_of first referenced)
+parts before
+# Of blocks that files share each reference counts.
+want=$(($(number "$place/before" live_bytes) + $(number "$place/before" saved_by_sharing_bytes)))
+[ "$told" = "$want" ] || fail "REFERENCED of the only snapshot is $told, and the live tree refers to $want"
+before=$net
+head -c 300000 /dev/urandom > "$mnt/busy/alone"
+gets 0 "$program" create "$mnt" second
+told=$(said_of second written)
+parts after
+[ $((net - before)) = "$told" ] || fail "WRITTEN of a snapshot is $told, and $((net - before)) bytes were"
+rm "$mnt/busy/alone"
+gets 0 "$program" space "$mnt" --paths
+grep -q 'busy/alone' "$place/said" || fail "the only path that snapshots hold alone is not told"
+gets 0 "$program" space "$mnt" --paths --json
+[ "$(number "$place/said" bytes)" = 303104 ] || fail "paths hold $(number "$place/said" bytes) bytes, and not 303104"
+for name in first second; do
+    comes_back "$(planned "$name")" "$name"
+done
 say "space as it was told" "$begin" "$many one by one, $exact of them by EXCLUSIVE"
 
 stop
