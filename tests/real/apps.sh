@@ -105,7 +105,7 @@ an_postgresql() {
     client=$!
     sleep 1
     export PSQL=$pg/psql PGHOST=$sock PGPORT=5001 PGUSER=tester
-    local before lsn rows redo
+    local before lsn rows redo name port=5001
     before=$(sql 5001 'SELECT count(*) FROM pgbench_history')
     lsn=$(sql 5001 'SELECT pg_current_wal_lsn()')
     snapshot pg postgresql
@@ -117,19 +117,23 @@ an_postgresql() {
     refuses pg-elsewhere postgresql
     grep -q 'elsewhere is not in' "$place/out" || fail "postgresql: $(cat "$place/out")"
     wait $client || { cat "$place/pgbench" && fail "pgbench"; }
-    rm "$mnt/.clones/pg/pg/postmaster.pid"
-    redo=$(as_server "$pg/pg_controldata" -D "$mnt/.clones/pg/pg" | sed -n "s/^Latest checkpoint's REDO location: *//p")
-    [ "$(sql 5001 "SELECT '$redo'::pg_lsn >= '$lsn'::pg_lsn")" = t ] || fail "no checkpoint since $lsn, but $redo"
-    pg_start "$mnt/.clones/pg/pg" 5002
-    rows=$(sql 5002 'SELECT count(*) FROM pgbench_history')
-    [ "$rows" -ge "$before" ] || fail "$rows transactions of $before"
-    [ "$(sql 5002 'SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(delta) FROM pgbench_history)
-        AND (SELECT sum(tbalance) FROM pgbench_tellers) = (SELECT sum(bbalance) FROM pgbench_branches)
-        AND (SELECT sum(bbalance) FROM pgbench_branches) = (SELECT sum(delta) FROM pgbench_history)')" = t ] ||
-        fail "postgresql: the sums are not equal"
+    for name in pg pg-scheduled; do
+        local copy=$mnt/.clones/$name/pg
+        port=$((port + 1))
+        rm "$copy/postmaster.pid"
+        redo=$(as_server "$pg/pg_controldata" -D "$copy" | sed -n "s/^Latest checkpoint's REDO location: *//p")
+        [ "$(sql 5001 "SELECT '$redo'::pg_lsn >= '$lsn'::pg_lsn")" = t ] || fail "$name: no checkpoint since $lsn, but $redo"
+        pg_start "$copy" "$port"
+        rows=$(sql "$port" 'SELECT count(*) FROM pgbench_history')
+        [ "$rows" -ge "$before" ] || fail "$name: $rows transactions of $before"
+        [ "$(sql "$port" 'SELECT (SELECT sum(abalance) FROM pgbench_accounts) = (SELECT sum(delta) FROM pgbench_history)
+            AND (SELECT sum(tbalance) FROM pgbench_tellers) = (SELECT sum(bbalance) FROM pgbench_branches)
+            AND (SELECT sum(bbalance) FROM pgbench_branches) = (SELECT sum(delta) FROM pgbench_history)')" = t ] ||
+            fail "$name: the sums are not equal"
+        echo "postgresql, $name: $rows transactions in the snapshot, $before before it"
+    done
     for dir in "${pg_dirs[@]}"; do quiet as_server "$pg/pg_ctl" -D "$dir" -m fast -w stop; done
     pg_dirs=()
-    echo "postgresql: $rows transactions in the snapshot, $before before it"
 }
 
 an_mariadb() {
@@ -174,19 +178,21 @@ an_mariadb() {
     # It goes on, which it would not with the session still there.
     until_it "mariadb: it does not go on" has_more "$(query live 'SELECT COUNT(*) FROM bank.done')"
     rm "$place/going"
-    serve "$mnt/.clones/db/db" copy
-    rows=$(query copy 'SELECT COUNT(*) FROM bank.done')
-    [ "$rows" -ge "$before" ] || fail "mariadb: $rows transactions of $before"
-    [ "$(query copy 'SELECT SUM(balance) FROM bank.account')" = 100000 ] || fail "mariadb: money came or went"
-    # The table that no log guards was closed: one that was not says so.
-    [ "$(query copy 'CHECK TABLE bank.note FAST')" = "$(printf 'bank.note\tcheck\tstatus\tTable is already up to date')" ] ||
-        fail "mariadb: $(query copy 'CHECK TABLE bank.note FAST')"
-    [ "$(query copy 'CHECK TABLE bank.note EXTENDED' | tail -1)" = "$(printf 'bank.note\tcheck\tstatus\tOK')" ] ||
-        fail "mariadb: $(query copy 'CHECK TABLE bank.note EXTENDED')"
-    for name in live copy; do query $name SHUTDOWN; done
+    for name in db db-scheduled; do
+        serve "$mnt/.clones/$name/db" "$name"
+        rows=$(query "$name" 'SELECT COUNT(*) FROM bank.done')
+        [ "$rows" -ge "$before" ] || fail "mariadb: $name: $rows transactions of $before"
+        [ "$(query "$name" 'SELECT SUM(balance) FROM bank.account')" = 100000 ] || fail "mariadb: $name: money came or went"
+        # The table that no log guards was closed: one that was not says so.
+        [ "$(query "$name" 'CHECK TABLE bank.note FAST')" = "$(printf 'bank.note\tcheck\tstatus\tTable is already up to date')" ] ||
+            fail "mariadb: $name: $(query "$name" 'CHECK TABLE bank.note FAST')"
+        [ "$(query "$name" 'CHECK TABLE bank.note EXTENDED' | tail -1)" = "$(printf 'bank.note\tcheck\tstatus\tOK')" ] ||
+            fail "mariadb: $name: $(query "$name" 'CHECK TABLE bank.note EXTENDED')"
+        echo "mariadb, $name: $rows transactions in the snapshot, $before before it"
+    done
+    for name in live db db-scheduled; do query $name SHUTDOWN; done
     wait "${servers[@]}" || true
     servers=()
-    echo "mariadb: $rows transactions in the snapshot, $before before it"
 }
 
 an_sqlite() {
