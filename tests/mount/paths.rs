@@ -590,3 +590,61 @@ fn a_purge_finds_what_is_open_and_in_the_trash() {
     p.check();
     assert!(!image());
 }
+
+/// Who purges nothing, and of what nothing is purged; after each refusal all is as it was.
+#[test]
+fn what_is_not_purged() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    let secret = "s3cr3t-0123-key!";
+    fs::write(p.path("key"), secret).unwrap();
+    p.ok(&["create", "mnt", "mon", "--hold", "audit"]);
+    p.snapshot("tue");
+    fs::remove_file(p.path("key")).unwrap();
+    for (args, words) in [
+        (&["mnt/key", "--all"][..], "the snapshot mon is held: nothing of it is purged until that ends"),
+        (&["mnt/key", "--snapshots", "mon..tue", "--all"], "the snapshot mon is held"),
+        (&["mnt"], "this is the root of the tree; name a file in it"),
+        (&["mnt/.snapshots/tue/key"], "name the path in the live tree"),
+        (&["mnt/.snapshots/tue"], "name the path in the live tree"),
+    ] {
+        let refused = p.run(&[&["purge"][..], args].concat());
+        assert!(
+            refused.code == 1 && refused.out.is_empty() && refused.err.contains(words),
+            "{args:?}: {refused:?}"
+        );
+    }
+    if place::is_root() && Path::new("/usr/bin/setpriv").exists() {
+        let mut other = Command::new("setpriv");
+        other.args(["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_snapfs")]);
+        other.args(["purge", "mnt/key", "--snapshots", "tue"]);
+        let refused = place::said(p.settle(&mut other));
+        assert!(refused.code != 0 && !refused.err.contains("panicked"), "{refused:?}");
+    } else {
+        eprintln!("SKIPPED: no root or no setpriv: nobody else tries to purge");
+    }
+    for name in ["mon", "tue"] {
+        assert_eq!(fs::read_to_string(p.past(name, "key")).unwrap(), secret, "{name}");
+    }
+    // With one side of a mirror away it would come back with that.
+    fs::File::create(p.at("two.img")).and_then(|f| f.set_len(4 << 30)).unwrap();
+    p.ok(&["mirror", "attach", "mnt", "two.img", "--wait"]);
+    p.ok(&["release", "mnt", "mon"]);
+    p.umount();
+    fs::rename(p.at("two.img"), p.at("away.img")).unwrap();
+    p.mount("");
+    let refused = p.run(&["purge", "mnt/key", "--all"]);
+    let words = "one side of the mirror is not there, and would bring the content back";
+    assert!(refused.code == 1 && refused.err.contains(words), "{refused:?}");
+    assert_eq!(fs::read_to_string(p.past("mon", "key")).unwrap(), secret);
+    p.umount();
+    fs::rename(p.at("away.img"), p.at("two.img")).unwrap();
+    p.mount("");
+    wait("both sides", || p.json(&["mirror", "status", "mnt", "--json"])["in_sync"] == true);
+    p.ok(&["purge", "mnt/key", "--all"]);
+    p.umount();
+    p.check();
+}

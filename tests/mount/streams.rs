@@ -6,7 +6,7 @@ mod place;
 mod shell;
 
 use guard::can_mount;
-use place::{Place, errno};
+use place::{Place, errno, names};
 use shell::{ok, same, shell};
 use std::fs;
 use std::io::{BufRead, Write};
@@ -352,5 +352,38 @@ fn what_ends_before_its_end_says_so_and_how_to_go_on() {
     for command in ["snapfs send store one > out", "snapfs send store one --to third"] {
         let said = shell(&p, command);
         assert!(said.code == 3 && said.err.contains("damaged"), "{command}: {said:?}");
+    }
+}
+
+/// Nothing changes by itself in a line that was received.
+#[test]
+fn a_received_line_has_no_schedule_and_a_clone_of_it_has() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::write(p.path("f"), "there").unwrap();
+    p.snapshot("one");
+    p.ok(&["init", "other"]);
+    fs::create_dir(p.at("its")).unwrap();
+    p.ok(&["mount", "other", "its"]);
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        fs::write(p.at("its/own"), "a life of its own").unwrap();
+        p.ok(&["send", "mnt", "one", "--to", "its"]);
+        let received = names(&p.at("its/.clones"));
+        let [line] = &received[..] else { panic!("{received:?}") };
+        let at = format!("its/.clones/{line}");
+        let refused = p.run(&["schedule", &at, "every=1h", "keep=24h"]);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        assert!(refused.err.contains("schedule a clone of it"), "{refused:?}");
+        assert_eq!(p.json(&["schedule", &at, "--json"])["schedules"], serde_json::json!([]));
+        p.ok(&["clone", &at, "mine", "--from", "one"]);
+        p.ok(&["schedule", "its/.clones/mine", "every=1h", "keep=24h"]);
+    }));
+    p.ok(&["umount", "its"]);
+    p.umount();
+    if let Err(why) = done {
+        std::panic::resume_unwind(why);
     }
 }
