@@ -4,7 +4,8 @@
 //! no client has to be alive for that. Whoever changes something is counted as passing until that is done, on whatever thread, and
 //! a frost is announced first: from then on nobody begins to change its trees, and when all who pass there are through it
 //! begins, or goes away again. Who passes elsewhere is not waited for, nor held up. It is not announced while the kernel hands over
-//! pages of such a tree, which would wait for the end. The lock order: after the snapshots, before the standstill. The table is a leaf.
+//! pages of such a tree, which would wait for the end, nor while it is told what has become of one: for that it locks directories, and
+//! who waits for the end has some locked. The lock order: after the snapshots, before the standstill. The table is a leaf.
 
 use crate::format::LineId;
 use crate::format::provenance::Provenance;
@@ -83,7 +84,7 @@ impl Lasting {
 struct Table {
     /// Those that last, and those that are announced.
     lasting: Vec<Lasting>,
-    /// Trees of which the kernel hands over pages, each as often as somebody waits for that.
+    /// Trees of which the kernel hands over pages, or is told, each as often as somebody waits for that.
     handed_over: Vec<u32>,
     ended: Vec<Frost>,
     /// Of the last.
@@ -151,7 +152,7 @@ impl Turnstile for Frosts {
     }
 }
 
-/// Kept while the kernel hands over pages of a tree: no frost of it is announced meanwhile.
+/// Kept while the kernel hands over pages of a tree, or is told of names in it: no frost of it is announced meanwhile.
 pub struct HandingOver<'a> {
     frosts: &'a Frosts,
     tree: u32,
@@ -187,8 +188,8 @@ impl Frosts {
         }
     }
 
-    /// For who has the kernel hand over pages of this tree: kept until that is done. None of a tree that is frozen: they would wait
-    /// for the end.
+    /// For who has the kernel hand over pages of this tree, or tells it of names there: kept until that is done. None of a tree that
+    /// is frozen: it would wait for the end.
     pub fn hand_over(&self, tree: u32) -> Option<HandingOver<'_>> {
         let mut table = self.table.lock();
         self.end_in_time(&mut table);

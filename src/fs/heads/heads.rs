@@ -6,7 +6,7 @@
 
 use super::around::Around;
 use super::change::Change;
-use super::frost::Frosts;
+use super::frost::{Frosts, HandingOver};
 use super::handle::{Handles, Open};
 use super::head::{Gate, Head};
 use super::known_dirs::KnownDirs;
@@ -288,6 +288,11 @@ impl Heads {
     /// Refuses what would change a line that is frozen. Whoever asks keeps snapshots off, as whoever freezes does.
     pub fn check_thawed(&self, head: &Head) -> Result<()> {
         if self.frost_of(head).is_some() { Err(Error::Frozen) } else { Ok(()) }
+    }
+
+    /// The same, and nobody begins to freeze it until what is returned is dropped: the kernel can be told of the line meanwhile.
+    pub fn keep_thawed(&self, head: &Head) -> Result<HandingOver<'_>> {
+        self.frosts.hand_over(head.node(Ino::ROOT).tree()).ok_or(Error::Frozen)
     }
 
     /// True if no change is taken.

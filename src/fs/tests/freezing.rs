@@ -4,8 +4,15 @@ use super::*;
 use crate::format::LineId;
 use crate::format::provenance::Reason;
 use crate::format::view::Consistency;
-use crate::fs::{FreezeDone, FreezeOrder, Frost, FrostEnd, Reached, ThawDone};
+use crate::fs::{
+    FreezeDone, FreezeOrder, Frost, FrostEnd, NamedPath, OpenForWriting, PromotionOrder, Reached, RestoreOrder,
+    ThawDone,
+};
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
+
+const CLONEDIR: NodeId = NodeId::clonedir(0);
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -103,4 +110,70 @@ fn all_lines_are_those_of_the_moment_in_which_it_begins() {
         frozen.join().unwrap().unwrap()
     });
     assert!(matches!(&done, FreezeDone::Frozen(frost) if frost.new.lines.len() == 3), "{done:?}");
+}
+
+/// A kernel that is told of the first change only when somebody lets it.
+struct Slow {
+    is_told: Barrier,
+    goes_on: Barrier,
+    times: AtomicUsize,
+}
+
+impl Kernel for Slow {
+    fn write_back(&self, _nodes: &[(NodeId, u64)]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn invalidate_node(&self, _node: NodeId) {}
+    fn invalidate_entry(&self, _parent: NodeId, _name: &[u8]) {}
+    fn take_in(&self, _dirs: &[NodeId]) {
+        if self.times.fetch_add(1, Relaxed) == 0 {
+            self.is_told.wait();
+            self.goes_on.wait();
+        }
+    }
+}
+
+#[test]
+fn none_begins_before_the_kernel_knows_what_a_line_has_become() {
+    let restores = |t: &T| {
+        let paths = vec![NamedPath { at: ROOT, below: vec![b"f".to_vec()], name: b"f".to_vec() }];
+        let order = RestoreOrder { paths, from: Some(b"s".to_vec()), to: None };
+        t.fs.restore(&order, &Reason::Restore.into()).map(drop).unwrap();
+    };
+    let back = |t: &T, at: NodeId| {
+        let to = t.fs.snapshot_of_word(ROOT, b"s").unwrap();
+        t.fs.rollback(at, &to, OpenForWriting::Spared, &Reason::Rollback.into()).map(drop).unwrap();
+    };
+    let promotes = |t: &T| {
+        let writers = OpenForWriting::Spared;
+        let order = PromotionOrder { clone: b"x", onto: None, keep_as: None, writers };
+        t.fs.promote(&order, &Reason::Promote.into()).map(drop).unwrap();
+    };
+    let changes: [&(dyn Fn(&T) + Sync); 4] = [
+        &restores,
+        &|t| back(t, ROOT),
+        // The way to it is in the line that is to be frozen.
+        &|t| back(t, t.find(CLONEDIR, "x").unwrap()),
+        &promotes,
+    ];
+    for (n, change) in changes.into_iter().enumerate() {
+        let t = T::new();
+        let f = t.put(ROOT, "f", b"as it was");
+        t.snapshot("s");
+        t.mkdir(CLONEDIR, "x").unwrap();
+        t.resize(f, 3);
+        let two = || Barrier::new(2);
+        let kernel = Arc::new(Slow { is_told: two(), goes_on: two(), times: AtomicUsize::new(0) });
+        t.fs.set_kernel(kernel.clone());
+        std::thread::scope(|scope| {
+            scope.spawn(|| change(&t));
+            kernel.is_told.wait();
+            let early = t.fs.freeze(&order(Duration::from_millis(50)));
+            let waits = scope.spawn(|| t.fs.freeze(&order(LONG)));
+            kernel.goes_on.wait();
+            assert_eq!(early, Ok(FreezeDone::NotInTime), "{n}");
+            let frozen = waits.join().unwrap();
+            assert!(matches!(&frozen, Ok(FreezeDone::Frozen(_))), "{n}: {frozen:?}");
+        });
+    }
 }
