@@ -171,9 +171,7 @@ impl Operations for Fs {
     }
 
     fn symlink(&self, caller: &Caller, parent: NodeId, name: &[u8], target: &[u8]) -> Result<Entry> {
-        self.made(
-            self.commits.with_space(|| names::make_symlink(&self.heads, caller, parent, name, target)),
-        )
+        self.made(self.commits.with_space(|| names::make_symlink(&self.heads, caller, parent, name, target)))
     }
 
     fn rename(

@@ -553,7 +553,10 @@ fn ready_made_hooks_want_all_of_a_database_in_the_line_of_the_snapshot() {
     let variables =
         "case \"$*\" in *SHOW*) printf 'datadir\\tHERE/\\ninnodb_log_group_home_dir\\tLOGS\\n' ;; *) ";
     let mariadb = |logs: &str| {
-        program("mariadb", &format!("{}sed -un 's/^system //p' | sh ;; esac", variables.replace("LOGS", logs)));
+        program(
+            "mariadb",
+            &format!("{}sed -un 's/^system //p' | sh ;; esac", variables.replace("LOGS", logs)),
+        );
     };
     mariadb("CLONE");
     refused("mnt", "mariadb", "", "part");

@@ -115,8 +115,10 @@ impl Table {
         }
         if end != FrostEnd::Thawed {
             self.missed.extend(frost.new.lines.iter().map(|(_, tree)| (frost.number, *tree)));
-            while self.missed.len() > MISSED_MAX {
-                self.forgotten = self.missed.pop_first().map_or(self.forgotten, |(number, _)| number);
+            while self.missed.len() > MISSED_MAX
+                && let Some((number, _)) = self.missed.pop_first()
+            {
+                self.forgotten = self.forgotten.max(number);
             }
         }
         self.ended.push(frost.clone());
@@ -409,6 +411,28 @@ mod tests {
         assert!(passed.load(SeqCst) && frosts.end(number, FrostEnd::Thawed).is_none());
         assert_eq!(frosts.last_of(7).unwrap().end, Some(FrostEnd::Thawed));
         assert!(frosts.last_of(8).is_none());
+    }
+
+    #[test]
+    fn what_is_forgotten_counts_as_missed() {
+        let frosts = Frosts::default();
+        let [first, second] =
+            [0, 1].map(|_| begin(&frosts, 7, LONG).and_then(|n| frosts.end(n, FrostEnd::Thawed)));
+        let [first, second] = [first, second].map(|frost| frost.unwrap().number);
+        assert!(![first, second].iter().any(|n| frosts.is_missed(7, &[*n])));
+        // One of more trees than are remembered, and one that ends after it.
+        let early = begin(&frosts, 7, LONG).unwrap();
+        let lines = (8..=8 + MISSED_MAX as u32).map(|tree| (LineId(u64::from(tree)), tree)).collect();
+        let (by, since) = (Provenance::default(), Timestamp { secs: 1, nanos: 2 });
+        let many = NewFrost { lines, by, since, timeout: LONG };
+        let many = frosts.begin(many, Instant::now() + LONG).unwrap();
+        frosts.end(many, FrostEnd::TimedOut);
+        frosts.end(early, FrostEnd::TimedOut);
+        assert!([8, 9].iter().all(|tree| frosts.is_missed(*tree, &[many])) && frosts.is_missed(7, &[early]));
+        assert!(frosts.is_missed(7, &[first]), "how it ended is not known any more");
+        let last = begin(&frosts, 7, LONG).unwrap();
+        frosts.end(last, FrostEnd::Thawed);
+        assert!(!frosts.is_missed(7, &[last]));
     }
 
     #[test]

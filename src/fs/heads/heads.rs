@@ -108,6 +108,7 @@ impl Heads {
             others.insert(slot, head(line, slot));
         }
         let main = head(&top, Slot::MAIN);
+        let frosts = Frosts::opened_at(clock.now());
         Ok(Heads {
             volume,
             options,
@@ -116,7 +117,7 @@ impl Heads {
             shown: Shown::default(),
             known_dirs: KnownDirs::default(),
             standstill: Standstill::default(),
-            frosts: Frosts::opened_at(clock.now()),
+            frosts,
             rested: AtomicU64::new(0),
             commits_ended: AtomicU64::new(0),
             main: RwLock::new(main),
@@ -285,7 +286,9 @@ impl Heads {
     }
 
     fn note(&self, named: &Named, add: fn(&Told, Ino)) {
-        let (Target::Live(ino), Ok(head)) = (target(named.node), self.known_line_of(named.node)) else { return };
+        let (Target::Live(ino), Ok(head)) = (target(named.node), self.known_line_of(named.node)) else {
+            return;
+        };
         if named.kind == FileType::Directory {
             self.known_dirs.answer(named.node);
         } else if let Some(told) = &head.told

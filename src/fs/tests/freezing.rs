@@ -5,8 +5,8 @@ use crate::format::LineId;
 use crate::format::provenance::Reason;
 use crate::format::view::Consistency;
 use crate::fs::{
-    FreezeDone, FreezeOrder, Frost, FrostEnd, NamedPath, OpenForWriting, PromotionOrder, Reached, RestoreOrder,
-    ThawDone,
+    FreezeDone, FreezeOrder, Frost, FrostEnd, NamedPath, OpenForWriting, PromotionOrder, Reached,
+    RestoreOrder, ThawDone,
 };
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
