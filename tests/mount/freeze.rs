@@ -5,12 +5,12 @@ mod place;
 mod raw;
 
 use guard::can_mount;
-use place::{Place, names, wait};
+use place::{Place, names, said, wait};
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -329,6 +329,23 @@ fn hooks_are_run_around_a_snapshot() {
     p.check();
 }
 
+/// Another mount, which goes in the end, also when the test fails.
+struct Over(PathBuf);
+
+impl Over {
+    /// None without the right to make it.
+    fn new(p: &Place, args: &[&str], at: &str) -> Option<Over> {
+        let mounted = Command::new("mount").args(args).current_dir(&p.dir.0).status().unwrap();
+        mounted.success().then(|| Over(p.at(at)))
+    }
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        let _gone = Command::new("umount").arg(&self.0).status();
+    }
+}
+
 #[test]
 fn hooks_of_the_host_are_run_around_scheduled_snapshots() {
     if !can_mount() {
@@ -465,6 +482,95 @@ fn hooks_of_the_host_are_run_around_scheduled_snapshots() {
     assert_eq!(run("inside").code, 0);
     let error = state("inside")["error"].to_string();
     assert!(error.contains("in the store itself"), "{error}");
+    p.umount();
+    // Neither when it is in sight elsewhere, and something else where it was mounted.
+    fs::create_dir(p.at("bound")).unwrap();
+    let mut mount = p.command(&["mount", "store", "mnt", "--log", p.at("log").to_str().unwrap()]);
+    assert!(mount.env("SNAPFS_HOOKS_DIR", p.at("bound/hooks.d")).status().unwrap().success());
+    let bound = Over::new(&p, &["--bind", "mnt", "bound"], "bound");
+    let covering = bound.as_ref().and_then(|_| Over::new(&p, &["-t", "tmpfs", "none", "mnt"], "mnt"));
+    if covering.is_some() {
+        assert_eq!(p.run(&["schedule", "bound", "--run", "--name", "inside"]).code, 0);
+        let all = p.json(&["schedule", "bound", "--json"]);
+        let inside = all.as_array().unwrap().iter().find(|one| one["name"] == "inside").unwrap();
+        assert!(inside["error"].to_string().contains("in the store itself"), "{inside}");
+    } else {
+        eprintln!("SKIPPED: no right to mount something over the mount");
+    }
+    drop((covering, bound));
+    p.umount();
+    p.check();
+}
+
+/// Servers are played: what counts is where they say that they are.
+#[test]
+fn ready_made_hooks_want_all_of_a_database_in_the_line_of_the_snapshot() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    p.ok(&["clone", "mnt", "x"]);
+    let (here, clone) = (p.path("db"), p.path(".clones/x/part"));
+    fs::create_dir_all(here.join("bank")).unwrap();
+    fs::create_dir(&clone).unwrap();
+    let program = |name: &str, text: &str| {
+        let text = text.replace("HERE", here.to_str().unwrap()).replace("CLONE", clone.to_str().unwrap());
+        fs::write(p.at(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(p.at(name), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let hooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("mount-helpers/hooks");
+    let create = |target: &str, name: &str, hook: &str, arguments: &str| {
+        let [pre, post] = ["pre", "post"].map(|part| format!("'{}/{hook}' {part}", hooks.display()));
+        let mut create =
+            p.command(&["create", target, name, "--pre", &format!("{pre} {arguments}"), "--post", &post]);
+        let all = [("PSQL", "psql"), ("MARIADB", "mariadb"), ("SQLITE", "sqlite")];
+        said(create.envs(all.map(|(key, name)| (key, p.at(name)))))
+    };
+    let refused = |target: &str, hook: &str, arguments: &str, what: &str| {
+        let said = create(target, "refused", hook, arguments);
+        assert!(said.code == 1 && said.err.contains(&format!("{what} is not in the line of")), "{said:?}");
+    };
+    let made = |target: &str, name: &str, hook: &str| {
+        let said = create(target, name, hook, "");
+        assert_eq!(said.code, 0, "{said:?}");
+    };
+
+    // A part of it is in a clone, which is on the same device.
+    program("psql", "case \"$*\" in *data_directory*) echo HERE ;; *tablespace*) cat HERE/../spaces ;; esac");
+    fs::write(p.path("spaces"), "").unwrap();
+    symlink(&clone, here.join("pg_wal")).unwrap();
+    refused("mnt", "postgresql", "", "pg_wal");
+    fs::remove_file(here.join("pg_wal")).unwrap();
+    fs::create_dir(here.join("pg_wal")).unwrap();
+    made("mnt", "pg", "postgresql");
+    assert_eq!(consistency(&p, "pg"), "application");
+    fs::write(p.path("spaces"), format!("{}\n{}\n", here.display(), clone.display())).unwrap();
+    refused("mnt", "postgresql", "", "part");
+    // All of it is in another line than the one that is asked for.
+    refused("mnt/.clones/x", "postgresql", "", "db");
+
+    let variables =
+        "case \"$*\" in *SHOW*) printf 'datadir\\tHERE/\\ninnodb_log_group_home_dir\\tLOGS\\n' ;; *) ";
+    let mariadb = |logs: &str| {
+        program(
+            "mariadb",
+            &format!("{}sed -un 's/^system //p' | sh ;; esac", variables.replace("LOGS", logs)),
+        );
+    };
+    mariadb("CLONE");
+    refused("mnt", "mariadb", "", "part");
+    mariadb("./");
+    made("mnt", "maria", "mariadb");
+    fs::write(clone.join("t"), "").unwrap();
+    symlink(clone.join("t"), here.join("bank/t.MYD")).unwrap();
+    refused("mnt", "mariadb", "", "t.MYD");
+    fs::remove_file(here.join("bank/t.MYD")).unwrap();
+    fs::write(here.join("bank/t.isl"), format!("{}/t", clone.display())).unwrap();
+    refused("mnt", "mariadb", "", "part/t");
+
+    symlink(clone.join("t"), here.join("t.db")).unwrap();
+    refused("mnt", "sqlite", &format!("'{}'", here.join("t.db").display()), "t.db");
     p.umount();
     p.check();
 }

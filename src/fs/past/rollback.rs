@@ -11,7 +11,7 @@
 //!    are refused from here on too: they would miss what was refused.
 //! 3. When nobody has opened one any more all handles are stale, and pages are dropped once more. Then, between two answers, when nobody has a file open any more: the guard and the new head, in one record.
 //! 4. The kernel takes in what it was answered before, asks anew for each name of the line, and drops what it has of
-//!    directories. Whatever fails then, the rest of this is done.
+//!    directories. Whatever fails then, the rest of this is done. Nobody freezes the line until then.
 //!
 //! A failure before 3 leaves the handles as they were. Nothing is walked: the cost is that of what the kernel knows.
 //! A promotion, by which a line gets what a clone has, goes the same way for both (see `promote`).
@@ -184,7 +184,11 @@ impl Past {
         guard: (&[u8], &Provenance),
         exchange: Exchange<'_>,
     ) -> Result<(Switched, Result<()>)> {
-        cut.iter().try_for_each(|head| self.commits.heads.check_thawed(head))?;
+        // Until the kernel knows: it locks directories as it is told, and who waits for a thaw may have one locked. The way to a clone
+        // is in the line at the root, unless that is frozen already, which forbids nothing here.
+        let heads = &self.commits.heads;
+        let _thawed = cut.iter().map(|head| heads.keep_thawed(head)).collect::<Result<Vec<_>>>()?;
+        let _way = heads.frosts.hand_over(NodeId::ROOT.tree());
         if let Some(refused) = self.refusal(cut, writers)? {
             return Ok((Switched::Refused(refused), Ok(())));
         }
@@ -197,7 +201,7 @@ impl Past {
             Ok(done) => done,
             Err(refused) => return Ok((Switched::Refused(refused), Ok(()))),
         };
-        let volume = &self.commits.heads.volume;
+        let volume = &heads.volume;
         // As long as nobody can delete or drop them.
         let (info, new) = (volume.snapshot_info(guard), volume.live(cut[0].line));
         let views = volume.snapshot(guard).and_then(|old| Ok((old, new?)));

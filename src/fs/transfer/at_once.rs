@@ -3,8 +3,8 @@
 //! From the first point to the last nobody else changes the lines concerned: snapshots and commits are held off, and so are
 //! the gates of the line and of the one that it takes over from. Readers go on. In between lies a guard, the change, and
 //! a guard that tells what was changed from what comes later. Nothing is left of a change that is refused. Files whose content
-//! is exchanged are kept from being opened from before the change until the kernel knows; it is told whatever else
-//! fails once the change is to be seen. Requests that change something are told before they would wait (see `heads::standstill`),
+//! is exchanged are kept from being opened from before the change until the kernel knows, and the line from being frozen; it is told
+//! whatever else fails once the change is to be seen. Requests that change something are told before they would wait (see `heads::standstill`),
 //! so threads that answer requests are left for those who read. Lock order: as for a snapshot; all is let go of before a commit that space is to come
 //! from, and before the kernel is told.
 
@@ -193,11 +193,13 @@ fn change_now(
         return Err(Error::ReadOnly.into());
     }
     let _kept = past.under_way.keep_covers();
-    let (mut barred, mut made) = (None, None);
+    // Who waits for a thaw may have a directory locked that the kernel locks as it is told.
+    let (mut thawed, mut barred, mut made) = (None, None, None);
     let done = with_space(past, settle, &mut |settle, no_snapshot| {
         barred = None;
         hold(past, order, settle, &mut |held| {
             barred = Some(bar(past, order, &held, open)?);
+            thawed = Some(past.commits.heads.keep_thawed(order.head)?);
             guarded(past, order, held, no_snapshot, &mut made)
         })
     });
@@ -207,7 +209,7 @@ fn change_now(
         tell_kernel(past, order.head, made);
         barred.iter_mut().for_each(Barred::exchanged);
     }
-    drop(barred);
+    drop((barred, thawed));
     past.commits.outlive()?;
     if made.is_some() {
         // What the log does not hold is in a commit.
