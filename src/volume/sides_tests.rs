@@ -47,10 +47,11 @@ fn cut_in_fsyncs() -> Vec<[Sim; 2]> {
     struct Cuts(Mutex<Vec<[Sim; 2]>>, Mutex<Weak<Sim>>);
 
     impl Hooks for Cuts {
-        fn before_flush(&self) {
+        fn before_flush(&self) -> Result<(), DeviceError> {
             if let Some(sim) = self.1.lock().upgrade() {
                 self.0.lock().push([CrashPolicy::KeepAll, CrashPolicy::DropAll].map(|how| sim.crash(how)));
             }
+            Ok(())
         }
     }
 
@@ -105,14 +106,15 @@ impl Leaves {
 }
 
 impl Hooks for Leaves {
-    fn before_read(&self) {
+    fn before_read(&self, _: u64) {
         self.step();
     }
     fn before_write(&self, _: usize) {
         self.step();
     }
-    fn before_flush(&self) {
+    fn before_flush(&self) -> Result<(), DeviceError> {
         self.step();
+        Ok(())
     }
 }
 
@@ -546,57 +548,37 @@ fn what_was_never_written_is_no_loss() {
     let epoch = state.superblock.epoch;
     drop((state, mirror));
     assert_eq!(never.iter().map(|range| range.1).sum::<u64>(), 1 << 20);
-    let lacking = |ranges: &[(u64, u64)]| Arc::new(Lacks(sims[1].clone(), Mutex::new(ranges.to_vec())));
-    let side = |second: &Arc<Lacks>| {
+    let lacking = |ranges: &[(u64, u64)]| {
+        Arc::new(Hooked::over_shared(sims[1].clone(), Lacks(Mutex::new(ranges.to_vec()))))
+    };
+    let side = |second: &Arc<Hooked<Lacks>>| {
         let [a, b] = together_labels();
         side_that_lacks(&Arc::new(Mirror::together([(sims[0].clone(), a), (second.clone(), b)], 0))).unwrap()
     };
-    let as_far = |second: &Arc<Lacks>| {
+    let as_far = |second: &Arc<Hooked<Lacks>>| {
         let from = FillFrom::Stale(StaleSide::read(second.clone(), epoch).unwrap());
         fs.volume().as_far_as_there(from, &**second, &mut || false).unwrap()
     };
     let second = lacking(&never);
     assert!(matches!(as_far(&second), FillFrom::Stale(_)));
     assert_eq!(side(&second), None);
-    assert_eq!(*second.1.lock(), [], "it has a place from now on");
+    assert_eq!(*second.hooks.0.lock(), [], "it has a place from now on");
     let second = lacking(&[&never[..], &[root]].concat());
     assert_eq!(side(&second), Some(LackingSide { side: 1, at: root.0 }));
     assert!(matches!(as_far(&second), FillFrom::Nothing));
 }
 
-/// A disk that has no place for some ranges until it is to promise space for them.
-struct Lacks(Arc<Sim>, Mutex<Vec<(u64, u64)>>);
+/// Has no place for some ranges until it has promised space for them.
+struct Lacks(Mutex<Vec<(u64, u64)>>);
 
-impl Device for Lacks {
-    fn size(&self) -> u64 {
-        self.0.size()
+impl Hooks for Lacks {
+    fn after_back(&self, at: u64, len: u64) {
+        self.0.lock().retain(|range| *range != (at, len));
     }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
-        self.0.read_at(offset, buf)
-    }
-    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
-        self.0.write_at(offset, buf)
-    }
-    fn flush(&self) -> Result<(), DeviceError> {
-        self.0.flush()
-    }
-    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
-        self.1.lock().retain(|range| *range != (offset, len));
-        self.0.back(offset, len)
-    }
-    fn discard(&self, offset: u64, len: u64) {
-        self.0.discard(offset, len);
-    }
-    fn lacks(&self, ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    fn lacks(&self, ranges: &[(u64, u64)]) -> Option<Vec<(u64, u64)>> {
         let within =
             |lost: &&(u64, u64)| ranges.iter().any(|(at, len)| *at <= lost.0 && lost.0 + lost.1 <= at + len);
-        self.1.lock().iter().filter(within).copied().collect()
-    }
-    fn available(&self) -> u64 {
-        self.0.available()
-    }
-    fn describe(&self) -> String {
-        "a disk".into()
+        Some(self.0.lock().iter().filter(within).copied().collect())
     }
 }
 
@@ -606,7 +588,7 @@ fn an_error_that_says_that_files_are_gone_is_noted_by_the_partner() {
     for (op_gone, until) in [(true, 0), (false, 5)] {
         let sims = in_sync();
         let [a, b] = together_labels();
-        let second = Arc::new(Gone(sims[1].clone(), op_gone));
+        let second = Arc::new(Hooked::over_shared(sims[1].clone(), Gone(op_gone)));
         let mirror = Mirror::together([(sims[0].clone(), a), (second, b)], fresh());
         mirror.reached(5);
         mirror.write_at(16 << 20, &[1; 4096]).unwrap();
@@ -616,33 +598,12 @@ fn an_error_that_says_that_files_are_gone_is_noted_by_the_partner() {
     }
 }
 
-/// A disk that takes no flush, because its file is gone or for another reason.
-struct Gone(Arc<Sim>, bool);
+/// Takes no flush, because its file is gone or for another reason.
+struct Gone(bool);
 
-impl Device for Gone {
-    fn size(&self) -> u64 {
-        self.0.size()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
-        self.0.read_at(offset, buf)
-    }
-    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
-        self.0.write_at(offset, buf)
-    }
-    fn flush(&self) -> Result<(), DeviceError> {
-        let kind = if self.1 { std::io::ErrorKind::NotFound } else { std::io::ErrorKind::Other };
+impl Hooks for Gone {
+    fn before_flush(&self) -> Result<(), DeviceError> {
+        let kind = if self.0 { std::io::ErrorKind::NotFound } else { std::io::ErrorKind::Other };
         Err(DeviceError::refused(kind, "it takes no flush".into()))
-    }
-    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
-        self.0.back(offset, len)
-    }
-    fn discard(&self, offset: u64, len: u64) {
-        self.0.discard(offset, len);
-    }
-    fn available(&self) -> u64 {
-        self.0.available()
-    }
-    fn describe(&self) -> String {
-        "a disk".into()
     }
 }

@@ -226,8 +226,9 @@ fn an_fsync_costs_one_flush_and_no_superblock() {
 struct SlowFlush;
 
 impl Hooks for SlowFlush {
-    fn before_flush(&self) {
+    fn before_flush(&self) -> Result<(), DeviceError> {
         std::thread::sleep(std::time::Duration::from_millis(2));
+        Ok(())
     }
 }
 

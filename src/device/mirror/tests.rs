@@ -3,7 +3,7 @@
 use super::*;
 use crate::device::hanging::Hanging;
 use crate::device::{Device, DeviceError, Mirror, Op, Persistence, Sim};
-use crate::fixtures::together_label;
+use crate::fixtures::{Hooked, Hooks, together_label};
 use crate::format::mirror::{LABEL_ADDRS, LABEL_BYTES, Label, Standing};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -434,34 +434,12 @@ fn a_thread_that_cannot_be_had_is_tried_again_by_who_waits() {
     }
 }
 
-/// A disk of which one call fails an assertion.
-struct Failing(Arc<Sim>, Mutex<bool>);
+/// Has one call fail an assertion.
+struct Failing(Mutex<bool>);
 
-impl Device for Failing {
-    fn size(&self) -> u64 {
-        self.0.size()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
-        self.0.read_at(offset, buf)
-    }
-    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
-        assert!(!std::mem::take(&mut *self.1.lock()), "a call that fails, on purpose");
-        self.0.write_at(offset, buf)
-    }
-    fn flush(&self) -> Result<(), DeviceError> {
-        self.0.flush()
-    }
-    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
-        self.0.back(offset, len)
-    }
-    fn discard(&self, offset: u64, len: u64) {
-        self.0.discard(offset, len);
-    }
-    fn available(&self) -> u64 {
-        self.0.available()
-    }
-    fn describe(&self) -> String {
-        "a disk".into()
+impl Hooks for Failing {
+    fn before_write(&self, _: usize) {
+        assert!(!std::mem::take(&mut *self.0.lock()), "a call that fails, on purpose");
     }
 }
 
@@ -469,7 +447,7 @@ impl Device for Failing {
 fn a_call_that_fails_an_assertion_has_returned_and_loses_its_side() {
     let sims = [1, 2].map(|n| Arc::new(disk(n)));
     let [a, b] = sims.clone();
-    let failing = Arc::new(Failing(b, Mutex::new(true)));
+    let failing = Arc::new(Hooked::over_shared(b, Failing(Mutex::new(true))));
     let mirror = Mirror::together([(a, label(1)), (failing.clone(), label(2))], 7);
     mirror.write_at(AT, &[5; 4096]).unwrap();
     assert_eq!(mirror.sides(), [0]);
