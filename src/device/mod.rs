@@ -29,6 +29,7 @@ mod sim;
 #[cfg(test)]
 mod tests;
 mod waited;
+pub mod witness;
 
 pub use access::Access;
 pub use counts::Counts;

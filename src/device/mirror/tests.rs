@@ -465,7 +465,7 @@ fn a_call_that_fails_an_assertion_has_returned_and_loses_its_side() {
 fn a_device_that_was_late_once_is_asked_no_more_and_held_until_it_answers() {
     let b = Hanging::new(disk(2));
     let held = Arc::new(());
-    let timed = Timed::new(b.clone(), "a disk".into(), LIMIT, held.clone());
+    let timed = Timed::new(b.clone(), "a disk".into(), (LIMIT, None), held.clone());
     assert!(timed.read_at(AT, &mut [0; 4096]).is_ok() && timed.available() > 0);
     b.hang(true);
     assert!(timed.write_at(AT, &[7; 4096]).unwrap_err().to_string().contains("did not answer"));
@@ -614,6 +614,69 @@ fn a_side_that_hangs_is_left_behind_after_the_limit_and_one_short_question() {
     });
 }
 
+/// What is made ready on two disks, to be done when they hang.
+type Order = Box<dyn FnOnce() -> Result<(), String> + Send>;
+
+/// Everything that waits for a side that takes part in nothing yet, or no more.
+fn orders() -> [(&'static str, fn([Arc<Hanging>; 2]) -> Order); 4] {
+    [
+        ("one that left", |[a, b]| {
+            let mirror = Mirror::together([(a, label(1)), (b, label(2))], 7);
+            let parted = mirror.part().unwrap();
+            Box::new(move || mirror.left(&parted).map_err(|e| e.to_string()))
+        }),
+        ("one that left and has calls on their way", |[a, b]| {
+            let mirror = Mirror::together([(a, label(1)), (b.clone(), label(2))], 7);
+            let parted = mirror.part().unwrap();
+            Box::new(move || {
+                parted.side.send(|device| drop(device.flush()));
+                mirror.join(new_side(b), &[]).map_err(|e| e.to_string())
+            })
+        }),
+        ("one that is to come", |[a, b]| {
+            let mirror = Mirror::solo(a, 3);
+            Box::new(move || mirror.join(new_side(b), &[]).map_err(|e| e.to_string()))
+        }),
+        ("one that is asked what it is", |[a, b]| {
+            let timed = Timed::new(b, "a disk".into(), (LIMIT, Some(witness(a))), Arc::new(()));
+            Box::new(move || timed.read_at(AT, &mut [0; 4096]).map_err(|e| e.to_string()))
+        }),
+    ]
+}
+
+#[test]
+fn a_side_that_takes_part_in_nothing_is_late_only_if_another_answers_meanwhile() {
+    let hanging = || [1, 2].map(|side| Hanging::new(disk(side)));
+    std::thread::scope(|s| {
+        for (what, order) in orders() {
+            for (first, limits) in [(0, 3), (1, 3), (0, 1), (1, 1)] {
+                s.spawn(move || {
+                    let disks = hanging();
+                    let order = order(disks.clone());
+                    disks.iter().for_each(|disk| disk.hang(true));
+                    let done = std::thread::spawn(order);
+                    std::thread::sleep(LIMIT * limits + LIMIT / 2);
+                    disks[first].hang(false);
+                    std::thread::sleep(LIMIT / 20);
+                    disks[1 - first].hang(false);
+                    let done = done.join().unwrap();
+                    assert_eq!(done, Ok(()), "{what}, {first} went on first after {limits} and a half");
+                });
+            }
+            s.spawn(move || {
+                let disks = hanging();
+                let order = order(disks.clone());
+                disks[1].hang(true);
+                let since = std::time::Instant::now();
+                let late = order().unwrap_err();
+                assert!(late.contains("did not answer") || late.contains("not returned"), "{what}: {late}");
+                assert!(since.elapsed() < LIMIT * 2, "{what} held up {:?}", since.elapsed());
+                disks[1].hang(false);
+            });
+        }
+    });
+}
+
 /// Whoever waits for both has the error of the one that answers, and nobody waits for the other for ever.
 #[test]
 fn a_side_that_hangs_beside_one_that_is_full_stops_nothing() {
@@ -683,7 +746,7 @@ fn a_question_that_takes_long_and_goes_on_costs_no_side() {
     let b = slow(2);
     mirror.join(new_side(b.clone()), &[]).unwrap();
     assert_eq!(mirror.stored_there(), [(AT, 4096)]);
-    let timed = Timed::new(b, "a disk".into(), LIMIT, Arc::new(()));
+    let timed = Timed::new(b, "a disk".into(), (LIMIT, None), Arc::new(()));
     assert!(timed.all_stored().is_ok() && !timed.is_lost());
 }
 
