@@ -143,6 +143,13 @@ impl Store {
         Ok(())
     }
 
+    /// Does something while the host neither promises space nor takes any back: no range that is unbacked is one that the host has
+    /// promised space for and the allocator does not know of yet. Nobody else takes that turn in `work`.
+    pub fn while_promises_stay<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _turn = self.space_turn.lock();
+        work()
+    }
+
     fn back_on_device(&self, addr: u64, len: u64) -> Result<(), DeviceError> {
         let closed = |e: StoreError| DeviceError::refused(std::io::ErrorKind::Other, e.to_string());
         let _changing = self.changing().map_err(closed)?;

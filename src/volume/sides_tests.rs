@@ -529,6 +529,50 @@ fn what_was_promised_before_a_side_came_has_a_place_there() {
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
+/// Does something once, when space has been promised, and before anybody knows of that.
+#[derive(Default)]
+struct Promised(Mutex<Option<Box<dyn FnOnce(u64, u64) + Send>>>);
+
+impl Hooks for Promised {
+    fn after_back(&self, at: u64, len: u64) {
+        let due = self.0.lock().take();
+        due.into_iter().for_each(|deed| deed(at, len));
+    }
+}
+
+/// Between the moment in which both hosts have promised space and the one in which that is known, the range is among what nobody
+/// has room promised for.
+#[test]
+fn what_was_just_promised_is_not_taken_from_a_side_that_is_being_filled() {
+    let (first, second) = (new_store(SIZE), Arc::new(Sim::new(SIZE, 2)));
+    let mirror = Arc::new(Mirror::solo(first, fresh()));
+    let device = Arc::new(Hooked::over_shared(mirror.clone(), Promised::default()));
+    let fs = mount(device.clone());
+    let new = NewSide { device: second.clone(), path: Vec::new(), partner_path: Vec::new(), limit: LIMIT };
+    mirror.join(new, &RINGS).unwrap();
+    let (told, promised) = std::sync::mpsc::channel();
+    let volume = fs.volume().clone();
+    *device.hooks.0.lock() = Some(Box::new(move |at, len| {
+        let (over, is_over) = std::sync::mpsc::channel::<()>();
+        let discarding = std::thread::spawn(move || {
+            volume.discard_unused(&mirror, &mut || false).unwrap();
+            drop(over);
+        });
+        // Much longer than it takes, if it does not wait for whoever promises.
+        let _waits = is_over.recv_timeout(Duration::from_millis(300));
+        told.send((at, len, discarding)).unwrap();
+    }));
+    let store = fs.volume().shared.store();
+    let free = store.alloc().free_bytes();
+    store.secure(&mut store.alloc(), Room::default().and(free + (1 << 20))).unwrap();
+    let (at, len, discarding) = promised.recv().unwrap();
+    discarding.join().unwrap();
+    second.set_space_limit(second.backed_bytes());
+    for (at, len) in store.alloc().not_unbacked_of(at, len) {
+        second.back(at, len).expect("the promise stands");
+    }
+}
+
 fn reserve(fs: &Fs, len: u64) {
     let (entry, handle) = fs.create(&ADMIN, NodeId::ROOT, b"reserved", 0o640, RW).unwrap();
     fs.fallocate(&ADMIN, entry.attr.node, handle, 0, len, AllocateMode::Extend).unwrap();
