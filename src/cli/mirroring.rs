@@ -530,8 +530,7 @@ impl StoreSides {
             None => hold_side(path, limit, beside)?,
         };
         let calls = self.calls(&side);
-        let (theirs, _) = label_in_force(&side.path, &*calls)?;
-        let (theirs, went_on) = went_on(path, &ours, theirs)?;
+        let (theirs, went_on) = went_on(path, &ours, label_in_force(&side.path, &*calls)?)?;
         let has = if went_on && !matches!(how, Resync::Discard) {
             let from = (side.path.as_path(), calls.clone() as Arc<dyn Device>);
             let has = SideChanges::open(&self.fs, from, Epoch(parted_at(&ours, &theirs)));

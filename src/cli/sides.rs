@@ -12,8 +12,8 @@ use super::refusal::{io, told_volume};
 use crate::ctl::{Code, Failure};
 use crate::device::lock::LockMode;
 use crate::device::mirror::{
-    self, Both, DETACHED, MirrorError, Present, Timed, is_copied, meet, never_labelled, open_sides,
-    read_label, write_label,
+    self, Both, DETACHED, MirrorError, Present, Timed, is_copied, meet, meet_in_states, never_labelled,
+    open_sides, read_label, write_label,
 };
 use crate::device::patience::{Alive, patiently, patiently_beside, patiently_told};
 use crate::device::witness::Beside;
@@ -221,9 +221,12 @@ fn without_label(store: &Path) -> Failure {
 /// True if a device has a newer state of the store that another has: its label tells, or, if it has none that knows the other
 /// any more, that it is of the same store.
 fn is_newer(there: &Seen, here: impl FnOnce() -> Option<Superblock>, ours: &Label) -> bool {
-    match there.label.as_ref().map(|theirs| meet(ours, theirs)) {
-        Some(Both::SecondAhead) => return true,
-        None | Some(Both::Strangers) => {}
+    match there.label.as_ref().map(|theirs| (theirs, meet(ours, theirs))) {
+        Some((theirs, Both::SecondAhead)) => {
+            let epoch = here().map_or(0, |here| here.epoch.0);
+            return meet_in_states((ours, epoch), (theirs, 0)) == Both::SecondAhead;
+        }
+        None | Some((_, Both::Strangers)) => {}
         Some(_) => return false,
     }
     if !matches!(ours.standing, Standing::Together | Standing::Stale) {
@@ -237,15 +240,20 @@ fn is_newer(there: &Seen, here: impl FnOnce() -> Option<Superblock>, ours: &Labe
     }
 }
 
-/// Whether what is at a path and has the label `theirs` went on by itself, beside a side that has `ours`: then it may have
-/// something of its own. Fails if it is no side that can be brought in line.
-pub(super) fn went_on(path: &Path, ours: &Label, theirs: Option<Label>) -> Result<(Label, bool), Failure> {
+/// Whether what is at a path and has the label `theirs` and a state of this epoch went on by itself, beside a side that has `ours`: then
+/// it may have something of its own. Fails if it is no side that can be brought in line.
+pub(super) fn went_on(
+    path: &Path,
+    ours: &Label,
+    (theirs, epoch): (Option<Label>, u64),
+) -> Result<(Label, bool), Failure> {
     let strangers = || {
         let what = "this is no side of this mirror, and it stays as it is: 'snapfs mirror attach --force' would overwrite all that is there";
         Err(refused(path, Code::Invalid, what))
     };
     let Some(theirs) = theirs else { return strangers() };
-    let went_on = match meet(ours, &theirs) {
+    // Only one that is behind is judged by its state, and by nothing of ours.
+    let went_on = match meet_in_states((ours, 0), (&theirs, epoch)) {
         Both::Together => return Err(Failure::new(Code::Invalid, "both sides are in sync")),
         Both::FirstAhead => false,
         Both::SplitBrain | Both::SecondAhead | Both::Neither => true,
@@ -349,14 +357,15 @@ pub(super) fn may_be_read(store: &Path, device: &Arc<dyn Device>, served: bool) 
 /// How a side that is only read stands to its partner, as far as that can be seen from here: for its status. None for what is
 /// no side.
 pub(super) fn standing_of_reader(store: &Path, device: &Arc<dyn Device>) -> Option<Value> {
-    let ours = label_in_force(store, &**device).ok()?.0?;
+    let (ours, epoch) = label_in_force(store, &**device).ok()?;
+    let ours = ours?;
     let is_side = matches!(ours.standing, Standing::Together | Standing::Alone | Standing::Stale);
     if !is_side || ours.path.is_empty() {
         return None;
     }
     let path = Path::new(OsStr::from_bytes(&ours.path));
-    let theirs = look_at_partner(device, &ours).and_then(|there| there.label);
-    let stands = match theirs.map(|theirs| meet(&ours, &theirs)) {
+    let theirs = look_at_partner(device, &ours).and_then(|there| Some((there.label?, there.state?.epoch.0)));
+    let stands = match theirs.map(|(theirs, state)| meet_in_states((&ours, epoch), (&theirs, state))) {
         Some(Both::Together) => "together",
         Some(Both::FirstAhead) => "ahead",
         Some(Both::SecondAhead) => "behind",

@@ -30,7 +30,7 @@ pub use label::{
     write_rest,
 };
 pub use lateness::witness;
-pub use meeting::{Both, SideFound, alone, meet, parted_at};
+pub use meeting::{Both, SideFound, alone, meet, meet_in_states, parted_at};
 pub use mirror::{Mirror, MirrorError, NewSide, Parted, SideState};
 pub use opening::{DETACHED, MirrorOpening, Present, open_sides, part_for_repair};
 pub use timed::{Ends, Holding, Timed};

@@ -1,7 +1,7 @@
 //! Opening what is there of a mirror: the sides that serve, and the one that is to be filled.
 
 use super::label::{read_label, write_label};
-use super::meeting::{Both, SideFound, alone, meet};
+use super::meeting::{Both, SideFound, alone, meet_in_states};
 use super::mirror::{Mirror, MirrorError};
 use crate::device::Device;
 use crate::format::mirror::{Label, Standing};
@@ -123,7 +123,8 @@ pub fn open_sides(
         let reached = side.epoch;
         one_since(side, behind, warning, reached)
     };
-    let met = second.as_ref().and_then(|s| s.label.as_ref()).map(|theirs| meet(&label, theirs));
+    let theirs = second.as_ref().and_then(|second| Some((second.label.as_ref()?, second.epoch)));
+    let met = theirs.map(|theirs| meet_in_states((&label, first.epoch), theirs));
     match (met, second) {
         // The other may lack what was acknowledged since, and what this one lost is not here.
         (Some(Both::Together), Some(second)) if newer_lacks(&first, &second) => {
