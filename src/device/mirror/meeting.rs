@@ -76,7 +76,7 @@ pub fn meet_in_states(first: (&Label, u64), second: (&Label, u64)) -> Both {
     let common = parted_at(ahead, behind);
     let is_store = matches!(behind.standing, Standing::Together | Standing::Stale);
     // One state more may have been under way when they parted. Nothing in common says that nothing counts.
-    if is_store && common > 0 && epoch > common + 1 { Both::SplitBrain } else { met }
+    if is_store && common > 0 && epoch.saturating_sub(1) > common { Both::SplitBrain } else { met }
 }
 
 /// What had been committed on both in the newest generation that both know: an epoch; 0 if there is none. What was
