@@ -73,24 +73,26 @@ pub fn patiently_told<T: Send + 'static>(
     }
     let mut steps = 0;
     // None: it is late. An answer is none if an assertion has failed.
-    let mut wait = |mut waited: Waited| loop {
-        match receiver.recv_timeout(waited.until_look().max(Duration::from_millis(1))) {
-            Ok(answer) => return Some(Some(answer)),
-            Err(RecvTimeoutError::Disconnected) => return Some(None),
-            Err(RecvTimeoutError::Timeout) => {}
-        }
-        let before = std::mem::replace(&mut steps, alive.steps.load(SeqCst));
-        if before != steps {
-            waited.again();
-        }
-        let is_over = waited.is_over();
-        if waited.waited() >= after
-            && let Some(told) = told.take()
-        {
-            told();
-        }
-        if is_over {
-            return None;
+    let mut wait = |mut waited: Waited| -> Option<Option<T>> {
+        loop {
+            match receiver.recv_timeout(waited.until_look().max(Duration::from_millis(1))) {
+                Ok(answer) => return Some(Some(answer)),
+                Err(RecvTimeoutError::Disconnected) => return Some(None),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let before = std::mem::replace(&mut steps, alive.steps.load(SeqCst));
+            if before != steps {
+                waited.again();
+            }
+            let is_over = waited.is_over();
+            if waited.waited() >= after
+                && let Some(told) = told.take()
+            {
+                told();
+            }
+            if is_over {
+                return None;
+            }
         }
     };
     let in_time = wait(waited);

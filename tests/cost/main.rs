@@ -8,7 +8,7 @@ mod fixtures;
 
 use fixtures::{Hooked, Hooks, RW, USER, files_of, make, mkdir, read_whole};
 use snapfs::clock::Clock;
-use snapfs::device::Memory;
+use snapfs::device::{DeviceError, Memory};
 use snapfs::format::LineId;
 use snapfs::fs::{
     DELETED_AT_ONCE, Fs, FsOptions, MergeOrder, MergeWay, OpenForWriting, PathAsked, Provenance, Reason,

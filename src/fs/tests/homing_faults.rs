@@ -6,7 +6,6 @@ use crate::device::{Device, Memory, Op, Persistence, Sim};
 use crate::fixtures::{Hooked, Hooks};
 use crate::volume::{Access, OpenOptions};
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 /// Does something once, right before the next write.
 #[derive(Default)]
@@ -61,7 +60,7 @@ fn a_choice_that_comes_while_a_write_is_on_its_way() {
         fs.setxattr(&SUPER, f.0, b"user.snapfs.layout", b"cow", XattrMode::Set).unwrap();
     }));
     t.write(f, 0, &bytes);
-    assert!(!device.armed.load(SeqCst) && t.fs.volume().knows_homes());
+    assert!(device.hooks.0.lock().is_none() && t.fs.volume().knows_homes());
     write_over(&t, f, &mut bytes);
 }
 
