@@ -3,10 +3,10 @@
 //! To let go of it is to close files of a host that may hang: who does that waits no longer than its limit.
 
 use crate::ctl::{Code, Failure};
+use crate::device::bystander::{Beside, Bystander};
 use crate::device::lock::StoreLock;
-use crate::device::mirror::{Holding, Timed, witness};
+use crate::device::mirror::{Holding, Timed, bystander};
 use crate::device::patience::patiently;
-use crate::device::witness::{Beside, Witness};
 use crate::device::{Device, DeviceError};
 use crate::names;
 use std::path::{Path, PathBuf};
@@ -65,13 +65,13 @@ impl HeldSide {
     ) -> Result<(), DeviceError> {
         match other {
             None => mark(&**self.device()),
-            Some(other) => mark(&self.timed(limit, Some(other.witness()))),
+            Some(other) => mark(&self.timed(limit, Some(other.bystander()))),
         }
     }
 
     /// It is asked before another side is taken for late.
-    pub(super) fn witness(&self) -> Arc<dyn Witness> {
-        witness(self.device().clone())
+    pub(super) fn bystander(&self) -> Arc<dyn Bystander> {
+        bystander(self.device().clone())
     }
 
     /// What keeps others from it.

@@ -5,7 +5,7 @@ use super::held_side::{HeldSide, late};
 use super::sides::real_path;
 use crate::ctl::{Code, Failure};
 use crate::device::Mirror;
-use crate::device::witness::Beside;
+use crate::device::bystander::Beside;
 use crate::names;
 use parking_lot::Mutex;
 use std::mem::ManuallyDrop;

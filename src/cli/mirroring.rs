@@ -16,9 +16,9 @@ use super::sides::{
     OpenedSides, hold_new_side, hold_side, label_in_force, limit_of, real_path, told_mirror, went_on,
 };
 use crate::ctl::{Code, Failure, StoreId};
+use crate::device::bystander::Beside;
 use crate::device::mirror::{MirrorError, NewSide, Timed, parted_at};
 use crate::device::patience::patiently_beside;
-use crate::device::witness::Beside;
 use crate::device::{Device, Mirror, mark};
 use crate::format::Epoch;
 use crate::format::mirror::PARTNER_PATH_MAX;
@@ -170,7 +170,7 @@ impl StoreSides {
 
     /// The side that serves is asked before another is taken for late.
     fn beside(&self) -> Beside {
-        self.held.lock()[self.serving()].as_ref().map(HeldSide::witness)
+        self.held.lock()[self.serving()].as_ref().map(HeldSide::bystander)
     }
 
     /// Where the side is that serves, and what it is called for its partner.

@@ -10,20 +10,22 @@ use super::hold::{lock_telling, probe};
 use super::making::{DEVICE_START_BYTES, has_content_telling, refuse_missing_image, unfinished};
 use super::refusal::{io, told_volume};
 use crate::ctl::{Code, Failure};
+use crate::device::bystander::Beside;
 use crate::device::lock::LockMode;
 use crate::device::mirror::{
     self, Both, DETACHED, MirrorError, Present, Timed, is_copied, meet, meet_in_states, never_labelled,
     open_sides, read_label, write_label,
 };
 use crate::device::patience::{Alive, patiently, patiently_beside, patiently_told};
-use crate::device::witness::Beside;
 use crate::device::{self, Device, DeviceError, DirDevice, FileDevice, Mirror, StoreKind, mark};
 use crate::format::mirror::{Label, Standing};
 use crate::format::superblock::{INCOMPAT_MIRRORED, Superblock};
 use crate::limits::STORE_BYTES_DEFAULT;
 use crate::names;
 use crate::sys::random::random;
-use crate::volume::{LackingSide, level_states, newest_superblock, side_that_is_short, side_that_lacks};
+use crate::volume::{
+    LackingSide, level_states, log_ends, newest_superblock, side_that_is_short, side_that_lacks,
+};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -158,7 +160,15 @@ fn present(store: &Path, device: Arc<dyn Device>, asked: &dyn Device) -> (Presen
     let seen = Seen::of(asked);
     let (epoch, state) = seen.state.as_ref().map_or((0, 0), |newest| (newest.epoch.0, newest.seq));
     (
-        Present { place: names::shown(store), device, label: seen.label.clone(), epoch, state, lacks: None },
+        Present {
+            place: names::shown(store),
+            device,
+            label: seen.label.clone(),
+            epoch,
+            state,
+            log: 0,
+            lacks: None,
+        },
         seen,
     )
 }
@@ -312,7 +322,7 @@ fn look_at_partner(device: &Arc<dyn Device>, label: &Label) -> Option<Seen> {
 
 /// A device is asked before its partner is taken for late.
 fn beside(device: &Arc<dyn Device>) -> Beside {
-    Some(mirror::witness(device.clone()))
+    Some(mirror::bystander(device.clone()))
 }
 
 /// Where the partner of a side is, if it is there and has a newer state. It is only looked at.
@@ -658,11 +668,13 @@ fn with_files(mut first: Present, mut second: Present) -> (Present, Present) {
     };
     if let Ok(Some(LackingSide { side, at })) = side_that_is_short(&mirror, sizes) {
         lacks(side, format!("is cut short, it ends at {at:#x}"));
+        [first.log, second.log] = log_ends(&mirror).unwrap_or_default();
         return (first, second);
     }
     match side_that_lacks(&mirror) {
         Ok(Some(LackingSide { side, at })) => {
             lacks(side, format!("has lost files, it has nothing at {at:#x}"));
+            [first.log, second.log] = log_ends(&mirror).unwrap_or_default();
         }
         Ok(None) => {}
         // Whoever opens it tells.
@@ -673,7 +685,7 @@ fn with_files(mut first: Present, mut second: Present) -> (Present, Present) {
 
 /// The side that was named, once there is another that need not wait for it.
 fn asked(here: &Arc<dyn Device>, store: &Path, label: &Label, other: &Option<HeldSide>) -> Timed {
-    let limit = (limit_of(label), other.as_ref().map(HeldSide::witness));
+    let limit = (limit_of(label), other.as_ref().map(HeldSide::bystander));
     Timed::new(here.clone(), names::shown(store), limit, Arc::new(()))
 }
 

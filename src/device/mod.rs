@@ -6,6 +6,7 @@
 
 mod access;
 mod backing;
+pub mod bystander;
 mod counts;
 #[expect(clippy::module_inception, reason = "the module is named after the trait that everybody has from it")]
 mod device;
@@ -29,7 +30,6 @@ mod sim;
 #[cfg(test)]
 mod tests;
 mod waited;
-pub mod witness;
 
 pub use access::Access;
 pub use counts::Counts;

@@ -3,8 +3,8 @@
 //! What comes late is dropped by that thread, so that nobody else has to wait for that either. Nothing here ends a call of
 //! the host: no program can.
 
+use super::bystander::{Beside, judge_late_beside};
 use super::waited::{Awaited, Waited, awaited};
-use super::witness::{Beside, judge_late_beside};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -126,7 +126,7 @@ fn start<T: Send + 'static, W: FnOnce(&Alive) -> T + Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::witness::{Question, Witness};
+    use crate::device::bystander::{Bystander, Question};
     use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
     const LIMIT: Duration = Duration::from_millis(50);
@@ -168,7 +168,7 @@ mod tests {
     /// Another host, which answers when a channel is closed.
     struct Other(Arc<Mutex<Receiver<()>>>);
 
-    impl Witness for Other {
+    impl Bystander for Other {
         fn question(&self) -> Question {
             let answers = self.0.clone();
             Box::new(move || {

@@ -3,7 +3,7 @@
 
 use super::mirroring::{StaleSide, unwritten};
 use super::{
-    Access, FillFrom, LackingSide, OpenOptions, RINGS, Volume, compare_sides, level_states,
+    Access, FillFrom, LackingSide, OpenOptions, RINGS, Volume, compare_sides, level_states, log_ends,
     newest_superblock, side_that_is_short, side_that_lacks,
 };
 use crate::check::{Depth, check};
@@ -376,7 +376,17 @@ fn a_side_that_was_put_back_by_one_state_gets_what_came_with_it() {
 /// Files that the side with the newer state has lost are not taken from one that lacks what came since; what the older one lacks is.
 #[test]
 fn a_side_that_was_put_back_is_not_served_because_the_newer_one_has_lost_files() {
-    for (behind, lacking_is_newer) in [(1, true), (3, true), (1, false), (3, false), (0, true)] {
+    // States, and bytes of the log of one state.
+    let cases = [
+        (1, 0, true),
+        (3, 0, true),
+        (0, 4096, true),
+        (1, 0, false),
+        (3, 0, false),
+        (0, 4096, false),
+        (0, 0, true),
+    ];
+    for (behind, log, lacking_is_newer) in cases {
         let what = format!("{behind} states, the newer one lacks files: {lacking_is_newer}");
         let sims = in_sync();
         let sides = |state: u64| {
@@ -384,6 +394,7 @@ fn a_side_that_was_put_back_is_not_served_because_the_newer_one_has_lost_files()
             (sides[0].place, sides[1].place) = ("/disks/a".into(), "/disks/b".into());
             sides[0].state = state;
             sides[1].state = state - behind;
+            (sides[0].log, sides[1].log) = (8192, 8192 - log);
             let lacking = &mut sides[usize::from(!lacking_is_newer)];
             lacking.lacks = Some(format!("{} has lost files", lacking.place));
             sides
@@ -393,7 +404,7 @@ fn a_side_that_was_put_back_is_not_served_because_the_newer_one_has_lost_files()
             let [a, b] = sides(state);
             let (a, b) = if turned { (b, a) } else { (a, b) };
             let opened = open_sides(a, Some(b), false, fresh());
-            match (behind, lacking_is_newer) {
+            match (behind + log, lacking_is_newer) {
                 (1.., true) => {
                     let why = opened.err().map(|e| e.to_string()).unwrap_or_default();
                     let names = ["/disks/a has lost files", "/disks/b has an older state", "put back"];
@@ -454,6 +465,9 @@ fn a_side_that_was_put_back_within_a_state_gets_what_records_name() {
         sims = cut;
         sims[old_one] = Arc::new(old);
         assert_eq!(newest_superblock(&*sims[1 - old_one]).unwrap().seq, state);
+        let [(a, one), (b, two)] = [0, 1].map(|n| (sims[n].clone(), together_labels()[n].clone()));
+        let ends = log_ends(&Mirror::together([(a, one), (b, two)], 0)).unwrap();
+        assert!(ends[old_one] < ends[1 - old_one], "{ends:?}");
         let (mirror, fs, _) = met(&sims);
         fs.commit().unwrap();
         assert_eq!(mirror.sides(), [0, 1]);

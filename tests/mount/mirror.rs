@@ -591,10 +591,10 @@ fn an_image_that_is_cut_short_behind_all_that_is_in_use_stops_nothing() {
 }
 
 /// Two sides that were in sync, of which the image was put back to what it had before `late` was written, and the directory, which has
-/// that, has lost a file, which is kept.
-fn newer_lacks_a_file() -> Place {
+/// that, has lost a file, which is kept. What was written is in the log, or also in so many states each.
+fn newer_lacks_a_file(states: u64) -> Place {
     let p = with_image();
-    p.mount("");
+    p.mount(if states > 0 { "commit=1" } else { "" });
     write_durably(&p.path("early"), &pattern(20 << 20, 1));
     attach(&p);
     p.snapshot("early");
@@ -608,6 +608,9 @@ fn newer_lacks_a_file() -> Place {
     for n in 0..3 {
         write_durably(&p.path("late"), &pattern(300_000, 10 + n));
         p.snapshot(&format!("late{n}"));
+        let epoch = || p.json(&["info", "mnt", "--json"])["epoch"].as_u64().expect("a number");
+        let before = epoch();
+        wait("a commit", || epoch() >= before + states || fs::write(p.path("more"), b"to commit").is_err());
     }
     write_durably(&p.path("last"), &pattern(10_000, 20));
     p.kill();
@@ -638,15 +641,17 @@ fn a_newer_side_that_lacks_files_beside_an_older_one_loses_nothing_that_was_ackn
     if !can_mount() {
         return;
     }
-    let p = newer_lacks_a_file();
     let put_back = |p: &Place| fs::rename(p.at("lost"), p.at("store/seg/00000000")).expect("rename");
-    put_back(&p);
-    p.mount("");
-    wait("both in sync", || status(&p)["in_sync"] == true);
-    has_late(&p, &p.at("mnt"));
-    p.umount();
+    for states in 0..2 {
+        let p = newer_lacks_a_file(states);
+        put_back(&p);
+        p.mount("");
+        wait("both in sync", || status(&p)["in_sync"] == true);
+        has_late(&p, &p.at("mnt"));
+        p.umount();
+    }
 
-    let p = newer_lacks_a_file();
+    let p = newer_lacks_a_file(1);
     assert_eq!(mount_of(&p, "two.img", &["mirror=alone"]).code, 0);
     assert!(p.path("early").exists() && !p.path("late").exists());
     write_durably(&p.path("mine"), b"on the older one");

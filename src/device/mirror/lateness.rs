@@ -1,13 +1,13 @@
 //! Waiting for sides, and which of them is lost that is late.
 //!
-//! A side that has not answered when its time is over is lost only if its partner does answer: see [`crate::device::witness`]. So
+//! A side that has not answered when its time is over is lost only if its partner does answer: see [`crate::device::bystander`]. So
 //! is one that takes part in no mirror yet, or no more, beside the one that serves.
 
 use super::crew::CallCrew;
 use super::mirror::{ChangeReply, Member, Members, Mirror, gone, is_serving};
 use super::side::{MirrorSide, SideReply, Unanswered, outcome};
+use crate::device::bystander::{Bystander, Question, judge_late};
 use crate::device::waited::Waited;
-use crate::device::witness::{Question, Witness, judge_late};
 use crate::device::{Device, DeviceError};
 use crate::format::mirror::{LABEL_ADDRS, LABEL_BYTES};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn is_alive(device: &dyn Device) -> bool {
     })
 }
 
-impl Witness for MirrorSide {
+impl Bystander for MirrorSide {
     fn question(&self) -> Question {
         let reply = self.call(is_alive);
         Box::new(move || Some(reply.if_answered()? == Ok(true)))
@@ -34,7 +34,7 @@ impl Witness for MirrorSide {
 
 /// A device that is asked before another one is taken for late. Threads of its own do that, once it comes to it.
 #[must_use]
-pub fn witness(device: Arc<dyn Device>) -> Arc<dyn Witness> {
+pub fn bystander(device: Arc<dyn Device>) -> Arc<dyn Bystander> {
     Arc::new(MirrorSide::unasked(device, &CallCrew::new()))
 }
 

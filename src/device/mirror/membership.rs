@@ -6,7 +6,7 @@ use super::mirror::{
 };
 use super::side::MirrorSide;
 use super::timed::Holding;
-use crate::device::witness::{Beside, Witness};
+use crate::device::bystander::{Beside, Bystander};
 use crate::device::{Device, DeviceError};
 use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
 use crate::names::shown_bytes;
@@ -301,7 +301,7 @@ impl Mirror {
             }
             let n = self.leaving.load(SeqCst);
             let Some(member) = members[n].take() else { return refused("no second side") };
-            let beside = members[1 - n].as_ref().map(|survivor| survivor.side.clone() as Arc<dyn Witness>);
+            let beside = members[1 - n].as_ref().map(|survivor| survivor.side.clone() as Arc<dyn Bystander>);
             // Whoever has a copy of the members calls it no more, and takes it for nobody's partner.
             member.side.lose("it was parted");
             self.remember(member.side.clone());

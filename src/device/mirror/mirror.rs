@@ -3,8 +3,8 @@
 use super::crew::CallCrew;
 use super::label::write_label;
 use super::side::{MirrorSide, SideReply};
+use crate::device::bystander::{Beside, judge_late_beside};
 use crate::device::waited::Waited;
-use crate::device::witness::{Beside, judge_late_beside};
 use crate::device::{Device, DeviceError};
 use crate::format::mirror::{Label, Standing};
 use parking_lot::{Condvar, Mutex, RwLock};

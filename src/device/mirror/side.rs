@@ -6,8 +6,8 @@
 //! fails an assertion is one that failed.
 
 use super::crew::{CallCrew, Lane, SideCall};
+use crate::device::bystander::{Beside, judge_late_beside};
 use crate::device::waited::{Awaited, Waited, awaited};
-use crate::device::witness::{Beside, judge_late_beside};
 use crate::device::{Device, DeviceError};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};

@@ -448,7 +448,7 @@ fn a_call_that_fails_an_assertion_has_returned_and_loses_its_side() {
     let sims = [1, 2].map(|n| Arc::new(disk(n)));
     let [a, b] = sims.clone();
     let failing = Arc::new(Hooked::over_shared(b, Failing(Mutex::new(true))));
-    let mirror = Mirror::together([(a, label(1)), (failing.clone(), label(2))], 7);
+    let mirror = Mirror::together([(a, together_label(1)), (failing.clone(), together_label(2))], 7);
     mirror.write_at(AT, &[5; 4096]).unwrap();
     assert_eq!(mirror.sides(), [0]);
     let state = mirror.states()[1].clone().unwrap();
@@ -638,7 +638,7 @@ fn orders() -> [(&'static str, fn([Arc<Hanging>; 2]) -> Order); 4] {
             Box::new(move || mirror.join(new_side(b), &[]).map_err(|e| e.to_string()))
         }),
         ("one that is asked what it is", |[a, b]| {
-            let timed = Timed::new(b, "a disk".into(), (LIMIT, Some(witness(a))), Arc::new(()));
+            let timed = Timed::new(b, "a disk".into(), (LIMIT, Some(bystander(a))), Arc::new(()));
             Box::new(move || timed.read_at(AT, &mut [0; 4096]).map_err(|e| e.to_string()))
         }),
     ]

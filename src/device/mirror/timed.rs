@@ -6,7 +6,7 @@
 
 use super::crew::CallCrew;
 use super::side::MirrorSide;
-use crate::device::witness::Beside;
+use crate::device::bystander::Beside;
 use crate::device::{Device, DeviceError, StoreLocation};
 use crate::format::mark::FileBirth;
 use std::any::Any;

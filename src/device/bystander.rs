@@ -13,7 +13,7 @@ use std::time::Duration;
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// A host that is asked before another is taken for late. Any thread.
-pub trait Witness: Send + Sync {
+pub trait Bystander: Send + Sync {
     /// Begins to ask it.
     fn question(&self) -> Question;
 }
@@ -22,7 +22,7 @@ pub trait Witness: Send + Sync {
 pub type Question = Box<dyn Fn() -> Option<bool>>;
 
 /// Who is asked before a host is taken for late that takes part in no mirror: nobody, if there is no other.
-pub type Beside = Option<Arc<dyn Witness>>;
+pub type Beside = Option<Arc<dyn Bystander>>;
 
 /// Waits on for one that has been waited for up to the limit: until it answers, or is given up, which is when it is late although
 /// another that could be asked was read, or when nobody could be asked. `wait` waits for some time, and `give_up` may refuse.
