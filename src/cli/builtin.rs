@@ -322,8 +322,8 @@ pub(super) fn open_volume(
         (Held::Sides(sides), mirror)
     } else {
         let served = access == OpenFor::MountReadOnly && *partner != Partner::Nobody;
-        may_be_read(store, &*device, served)?;
-        let stands = sides::standing_of_reader(store, &*device).filter(|_| access == OpenFor::MountReadOnly);
+        may_be_read(store, &device, served)?;
+        let stands = sides::standing_of_reader(store, &device).filter(|_| access == OpenFor::MountReadOnly);
         if stands.as_ref().is_some_and(|stands| stands["stands"] == "both ahead") {
             log::warn!("{}: its other side went on by itself as well", names::shown(store));
         }

@@ -3,10 +3,11 @@
 //! To let go of it is to close files of a host that may hang: who does that waits no longer than its limit.
 
 use crate::ctl::{Code, Failure};
-use crate::device::Device;
+use crate::device::bystander::{Beside, Bystander};
 use crate::device::lock::StoreLock;
-use crate::device::mirror::{Holding, Timed};
+use crate::device::mirror::{Holding, Timed, bystander};
 use crate::device::patience::patiently;
+use crate::device::{Device, DeviceError};
 use crate::names;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,9 +51,27 @@ impl HeldSide {
         device
     }
 
-    /// The same for whoever waits for it no longer than this.
-    pub(super) fn timed(&self, limit: Duration) -> Timed {
-        Timed::new(self.device().clone(), names::shown(&self.path), limit, self.holding())
+    /// The same for whoever waits for it no longer than this, if another answers meanwhile.
+    pub(super) fn timed(&self, limit: Duration, beside: Beside) -> Timed {
+        Timed::new(self.device().clone(), names::shown(&self.path), (limit, beside), self.holding())
+    }
+
+    /// Has a mark written to it, for which it is waited no longer than the limit if there is another side that serves.
+    pub(super) fn mark(
+        &self,
+        other: Option<&HeldSide>,
+        limit: Duration,
+        mark: fn(&dyn Device) -> Result<(), DeviceError>,
+    ) -> Result<(), DeviceError> {
+        match other {
+            None => mark(&**self.device()),
+            Some(other) => mark(&self.timed(limit, Some(other.bystander()))),
+        }
+    }
+
+    /// It is asked before another side is taken for late.
+    pub(super) fn bystander(&self) -> Arc<dyn Bystander> {
+        bystander(self.device().clone())
     }
 
     /// What keeps others from it.

@@ -5,6 +5,7 @@ use super::held_side::{HeldSide, late};
 use super::sides::real_path;
 use crate::ctl::{Code, Failure};
 use crate::device::Mirror;
+use crate::device::bystander::Beside;
 use crate::names;
 use parking_lot::Mutex;
 use std::mem::ManuallyDrop;
@@ -53,8 +54,8 @@ impl LateSides {
     }
 
     /// Refuses a side that left and that late calls may still change.
-    pub(super) fn refuse(&self, path: &Path, limit: Duration) -> Result<(), Failure> {
-        let real = real_path(path, limit).ok_or_else(|| late(path, limit))?;
+    pub(super) fn refuse(&self, path: &Path, limit: Duration, beside: &Beside) -> Result<(), Failure> {
+        let real = real_path(path, limit, beside).ok_or_else(|| late(path, limit))?;
         let (returned, is_here) = {
             let mut sides = self.sides.lock();
             let returned = take_out(&mut sides, |side| self.mirror.pending_calls_of(side.device()) == 0);

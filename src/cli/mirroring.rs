@@ -16,8 +16,9 @@ use super::sides::{
     OpenedSides, hold_new_side, hold_side, label_in_force, limit_of, real_path, told_mirror, went_on,
 };
 use crate::ctl::{Code, Failure, StoreId};
+use crate::device::bystander::Beside;
 use crate::device::mirror::{MirrorError, NewSide, Timed, parted_at};
-use crate::device::patience::patiently;
+use crate::device::patience::patiently_beside;
 use crate::device::{Device, Mirror, mark};
 use crate::format::Epoch;
 use crate::format::mirror::PARTNER_PATH_MAX;
@@ -167,6 +168,11 @@ impl StoreSides {
         self.mirror.sides().first().copied().unwrap_or(0)
     }
 
+    /// The side that serves is asked before another is taken for late.
+    fn beside(&self) -> Beside {
+        self.held.lock()[self.serving()].as_ref().map(HeldSide::bystander)
+    }
+
     /// Where the side is that serves, and what it is called for its partner.
     fn served(&self) -> (PathBuf, PathBuf) {
         let held = self.held.lock();
@@ -237,8 +243,8 @@ impl StoreSides {
         limit: Option<Duration>,
     ) -> Result<(), Failure> {
         self.no_second()?;
-        let limit = limit.unwrap_or(LIMIT);
-        let Some(canonical) = real_path(path, limit) else { return Err(late(path, limit)) };
+        let (limit, beside) = (limit.unwrap_or(LIMIT), &self.beside());
+        let Some(canonical) = real_path(path, limit, beside) else { return Err(late(path, limit)) };
         let canonical = canonical.unwrap_or_else(|| path.into());
         let is_here = |side: &HeldSide| {
             let store = &side.path;
@@ -252,14 +258,14 @@ impl StoreSides {
         }
         let own = self.fs.volume().location().id.map(|id| StoreId(id.device, id.inode));
         let place = path.to_owned();
-        let outside = patiently(limit, move |_| apart::outside_of_mounts(&place, own));
+        let outside = patiently_beside(limit, beside, move |_| apart::outside_of_mounts(&place, own));
         outside.unwrap_or_else(|| Err(late(path, limit)))?;
         if !self.mirror.forget_lost() {
             return refused(Code::Busy, "calls of the side that was lost have not returned");
         }
         self.let_go().into_iter().for_each(|side| self.late.let_go(side));
-        self.late.refuse(path, limit)?;
-        let side = hold_new_side(path, force, limit)?;
+        self.late.refuse(path, limit, beside)?;
+        let side = hold_new_side(path, force, limit, beside)?;
         // What was deleted a moment ago may still be in use behind the new end.
         self.commit()?;
         self.commit()?;
@@ -268,7 +274,7 @@ impl StoreSides {
         // The superblocks that it gets must not say that it is larger than it is.
         let joined = self.shrink_to(&side).and_then(|()| {
             self.commit()?;
-            self.join(&side, &side.timed(limit), &FillFrom::Nothing, limit)
+            self.join(&side, &side.timed(limit, beside.clone()), &FillFrom::Nothing, limit)
         });
         if let Err(f) = joined {
             if first {
@@ -412,7 +418,7 @@ impl StoreSides {
     /// A side that takes part in nothing, for whoever waits for it no longer than the limit and ends with the store.
     fn calls(&self, side: &HeldSide) -> Arc<Timed> {
         let told = self.told.clone();
-        Arc::new(side.timed(self.limit()).until(Arc::new(move || told.is_ended())))
+        Arc::new(side.timed(self.limit(), self.beside()).until(Arc::new(move || told.is_ended())))
     }
 
     /// What a side has that was here before.
@@ -465,9 +471,9 @@ impl StoreSides {
     ) -> Result<Value, Failure> {
         self.no_second()?;
         let (served, _) = self.served();
-        let limit = self.limit();
+        let (limit, beside) = (self.limit(), &self.beside());
         if let Some(keep) = keep
-            && real_path(keep, limit).flatten().as_ref() != Some(&served)
+            && real_path(keep, limit, beside).flatten().as_ref() != Some(&served)
         {
             return refused(
                 Code::Invalid,
@@ -496,9 +502,9 @@ impl StoreSides {
         if !self.told.begins() {
             return refused(Code::Other, "the store is being unmounted");
         }
-        self.late.refuse(path, limit)?;
+        self.late.refuse(path, limit, beside)?;
         let held = self.held.lock()[1 - self.serving()].take();
-        let real = real_path(path, limit);
+        let real = real_path(path, limit, beside);
         let is_it = |side: &HeldSide| real.as_ref().is_some_and(|real| real.as_ref() == Some(&side.path));
         let (held, other) = if held.as_ref().is_some_and(is_it) { (held, None) } else { (None, held) };
         other.into_iter().for_each(|side| self.late.let_go(side));
@@ -521,11 +527,10 @@ impl StoreSides {
         // One that has failed once flushes nothing any more, and is opened anew.
         let side = match held.filter(|_| !lost_content && flushes) {
             Some(side) => side,
-            None => hold_side(path, limit)?,
+            None => hold_side(path, limit, beside)?,
         };
         let calls = self.calls(&side);
-        let (theirs, _) = label_in_force(&side.path, &*calls)?;
-        let (theirs, went_on) = went_on(path, &ours, theirs)?;
+        let (theirs, went_on) = went_on(path, &ours, label_in_force(&side.path, &*calls)?)?;
         let has = if went_on && !matches!(how, Resync::Discard) {
             let from = (side.path.as_path(), calls.clone() as Arc<dyn Device>);
             let has = SideChanges::open(&self.fs, from, Epoch(parted_at(&ours, &theirs)));
@@ -603,7 +608,7 @@ impl StoreSides {
         };
         self.set_mirrored(false)?;
         if let Some(side) = self.let_go() {
-            if let Err(e) = mark::close(&side.timed(self.mirror.time_limit())) {
+            if let Err(e) = mark::close(&side.timed(self.mirror.time_limit(), self.beside())) {
                 log::warn!("cannot mark the side that left as closed: {e}");
             }
             names::put(&mut made, "store", &side.path);
@@ -676,12 +681,9 @@ impl StoreSides {
         let serving = self.mirror.sides();
         let held = std::mem::take(&mut *self.held.lock());
         let in_sync = held.iter().enumerate().filter(|(n, _)| whole && serving.contains(n));
-        for side in in_sync.filter_map(|(_, side)| side.as_ref()) {
-            let closed = match serving.len() {
-                1 => mark::close(&**side.device()),
-                _ => mark::close(&side.timed(self.mirror.time_limit())),
-            };
-            if let Err(e) = closed {
+        for (n, side) in in_sync.filter_map(|(n, side)| Some((n, side.as_ref()?))) {
+            let other = held[1 - n].as_ref().filter(|_| serving.len() > 1);
+            if let Err(e) = side.mark(other, self.mirror.time_limit(), mark::close) {
                 log::warn!(
                     "cannot mark {} as closed, a copy of it will be taken for one of a store in use: {e}",
                     names::shown(&side.path)

@@ -434,7 +434,7 @@ fn a_store_gets_its_size_back_when_a_smaller_side_goes_after_another_mount() {
         sides.close(true);
         drop((fs, sides));
 
-        let other = hold_side(&small, LIMIT).unwrap();
+        let other = hold_side(&small, LIMIT, &None).unwrap();
         let devices: [Arc<dyn Device>; 2] = [disk.clone(), other.device().clone()];
         let labelled = devices.map(|device| {
             let label = read_label(&*device).unwrap().unwrap();
@@ -713,29 +713,43 @@ fn what_is_found_out_about_a_side_that_comes_back_ends_with_the_store() {
 }
 
 #[test]
-fn a_side_that_hangs_when_it_is_to_come_back_is_an_error() {
-    let places = Places::new("resync");
-    let disks = two_disks().map(Hanging::new);
-    let labels = labelled(&places, [&disks[0].sim, &disks[1].sim], LIMIT_MS);
-    let [a, b] = disks.clone();
-    let (_, fs, sides) = opened(&places, [a, b], labels);
-    disks[1].sim.fail(Op::Write, 1, Persistence::Once);
-    put(&fs, NodeId::ROOT, "file", &bytes(1, 10_000));
-    fs.commit().unwrap();
-    while sides.status()["sides"][1]["pending_calls"] != 0 {
-        std::thread::yield_now();
-    }
-    disks[1].hang(true);
-    let refused = soon("a resync", {
-        let sides = sides.clone();
+fn a_side_that_hangs_when_it_is_to_come_back_is_an_error_unless_its_partner_hangs_as_well() {
+    for both_hang in [false, true] {
+        let places = Places::new(&format!("resync{both_hang}"));
+        let disks = two_disks().map(Hanging::new);
+        let labels = labelled(&places, [&disks[0].sim, &disks[1].sim], LIMIT_MS);
+        let [a, b] = disks.clone();
+        let (_, fs, sides) = opened(&places, [a, b], labels);
+        disks[1].sim.fail(Op::Write, 1, Persistence::Once);
+        put(&fs, NodeId::ROOT, "file", &bytes(1, 10_000));
+        fs.commit().unwrap();
+        while sides.status()["sides"][1]["pending_calls"] != 0 {
+            std::thread::yield_now();
+        }
+        disks[0].hang(both_hang);
+        disks[1].hang(true);
         let resync = MirrorOrder::Resync { with: None, keep: None, discard: false, dry_run: false };
-        move || order(&sides, &resync).unwrap_err()
-    });
-    assert!(refused.message.contains("did not answer within"), "{refused}");
-    assert_eq!(sides.status()["in_sync"], false);
-    disks[1].hang(false);
-    fs.close().unwrap();
-    sides.close(true);
+        let ordered = std::thread::spawn({
+            let sides = sides.clone();
+            move || order(&sides, &resync)
+        });
+        if both_hang {
+            std::thread::sleep(Duration::from_millis(u64::from(LIMIT_MS) * 3));
+            disks.iter().for_each(|disk| disk.hang(false));
+        }
+        let answer = soon("a resync", || ordered.join().unwrap());
+        if both_hang {
+            answer.unwrap();
+            assert_eq!(wait_filled(&sides)["in_sync"], true);
+        } else {
+            let refused = answer.unwrap_err();
+            assert!(refused.message.contains("did not answer within"), "{refused}");
+            assert_eq!(sides.status()["in_sync"], false);
+        }
+        disks[1].hang(false);
+        fs.close().unwrap();
+        sides.close(true);
+    }
 }
 
 /// Carries out a log, and has a side be lost when it has proved what comes first.

@@ -10,19 +10,22 @@ use super::hold::{lock_telling, probe};
 use super::making::{DEVICE_START_BYTES, has_content_telling, refuse_missing_image, unfinished};
 use super::refusal::{io, told_volume};
 use crate::ctl::{Code, Failure};
+use crate::device::bystander::Beside;
 use crate::device::lock::LockMode;
 use crate::device::mirror::{
-    self, Both, DETACHED, MirrorError, Present, Timed, is_copied, meet, never_labelled, open_sides,
-    read_label, write_label,
+    self, Both, DETACHED, MirrorError, Present, Timed, is_copied, meet, meet_in_states, never_labelled,
+    open_sides, read_label, write_label,
 };
-use crate::device::patience::{Alive, patiently, patiently_told};
+use crate::device::patience::{Alive, patiently, patiently_beside, patiently_told};
 use crate::device::{self, Device, DeviceError, DirDevice, FileDevice, Mirror, StoreKind, mark};
 use crate::format::mirror::{Label, Standing};
 use crate::format::superblock::{INCOMPAT_MIRRORED, Superblock};
 use crate::limits::STORE_BYTES_DEFAULT;
 use crate::names;
 use crate::sys::random::random;
-use crate::volume::{LackingSide, level_states, newest_superblock, side_that_is_short, side_that_lacks};
+use crate::volume::{
+    LackingSide, level_states, log_ends, newest_superblock, side_that_is_short, side_that_lacks,
+};
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -88,13 +91,10 @@ impl OpenedSides {
     /// Marks the sides that are in sync as open.
     pub(super) fn mark_open(&self) {
         let sides = [Some(&self.home), self.other.as_ref().filter(|_| !self.is_behind)];
-        for (n, side) in sides.into_iter().enumerate() {
+        for (n, side) in sides.iter().copied().enumerate() {
             let Some(side) = side.filter(|_| self.mirror.sides().contains(&n)) else { continue };
-            let marked = match self.mirror.sides().len() {
-                1 => mark::open(&**side.device()),
-                _ => mark::open(&side.timed(self.mirror.time_limit())),
-            };
-            if let Err(e) = marked {
+            let other = sides[1 - n].filter(|_| self.mirror.sides().len() > 1);
+            if let Err(e) = side.mark(other, self.mirror.time_limit(), mark::open) {
                 log::warn!("cannot mark the store as open, a copy of it will not be known as one: {e}");
             }
         }
@@ -114,14 +114,14 @@ fn opening_limit(label: &Label) -> Duration {
     limit_of(label).max(LIMIT)
 }
 
-/// Asks the host of a side, and tells whoever waits for that why.
+/// Asks the host of a side, and tells whoever waits for that why. It is late only if the one beside answers meanwhile.
 fn asked_of<T: Send + 'static>(
     path: &Path,
-    limit: Duration,
+    (limit, beside): (Duration, &Beside),
     work: impl FnOnce(&Alive) -> T + Send + 'static,
 ) -> Option<T> {
     let told = || log::warn!("{}: it does not answer, and is waited for up to {limit:?}", names::shown(path));
-    patiently_told(limit, (TOLD_AFTER, told), work)
+    patiently_told((limit, beside), (TOLD_AFTER, told), work)
 }
 
 fn refused(store: &Path, code: Code, what: &str) -> Failure {
@@ -160,7 +160,15 @@ fn present(store: &Path, device: Arc<dyn Device>, asked: &dyn Device) -> (Presen
     let seen = Seen::of(asked);
     let (epoch, state) = seen.state.as_ref().map_or((0, 0), |newest| (newest.epoch.0, newest.seq));
     (
-        Present { place: names::shown(store), device, label: seen.label.clone(), epoch, state, lacks: None },
+        Present {
+            place: names::shown(store),
+            device,
+            label: seen.label.clone(),
+            epoch,
+            state,
+            log: 0,
+            lacks: None,
+        },
         seen,
     )
 }
@@ -223,9 +231,12 @@ fn without_label(store: &Path) -> Failure {
 /// True if a device has a newer state of the store that another has: its label tells, or, if it has none that knows the other
 /// any more, that it is of the same store.
 fn is_newer(there: &Seen, here: impl FnOnce() -> Option<Superblock>, ours: &Label) -> bool {
-    match there.label.as_ref().map(|theirs| meet(ours, theirs)) {
-        Some(Both::SecondAhead) => return true,
-        None | Some(Both::Strangers) => {}
+    match there.label.as_ref().map(|theirs| (theirs, meet(ours, theirs))) {
+        Some((theirs, Both::SecondAhead)) => {
+            let epoch = here().map_or(0, |here| here.epoch.0);
+            return meet_in_states((ours, epoch), (theirs, 0)) == Both::SecondAhead;
+        }
+        None | Some((_, Both::Strangers)) => {}
         Some(_) => return false,
     }
     if !matches!(ours.standing, Standing::Together | Standing::Stale) {
@@ -239,15 +250,20 @@ fn is_newer(there: &Seen, here: impl FnOnce() -> Option<Superblock>, ours: &Labe
     }
 }
 
-/// Whether what is at a path and has the label `theirs` went on by itself, beside a side that has `ours`: then it may have
-/// something of its own. Fails if it is no side that can be brought in line.
-pub(super) fn went_on(path: &Path, ours: &Label, theirs: Option<Label>) -> Result<(Label, bool), Failure> {
+/// Whether what is at a path and has the label `theirs` and a state of this epoch went on by itself, beside a side that has `ours`: then
+/// it may have something of its own. Fails if it is no side that can be brought in line.
+pub(super) fn went_on(
+    path: &Path,
+    ours: &Label,
+    (theirs, epoch): (Option<Label>, u64),
+) -> Result<(Label, bool), Failure> {
     let strangers = || {
         let what = "this is no side of this mirror, and it stays as it is: 'snapfs mirror attach --force' would overwrite all that is there";
         Err(refused(path, Code::Invalid, what))
     };
     let Some(theirs) = theirs else { return strangers() };
-    let went_on = match meet(ours, &theirs) {
+    // Only one that is behind is judged by its state, and by nothing of ours.
+    let went_on = match meet_in_states((ours, 0), (&theirs, epoch)) {
         Both::Together => return Err(Failure::new(Code::Invalid, "both sides are in sync")),
         Both::FirstAhead => false,
         Both::SplitBrain | Both::SecondAhead | Both::Neither => true,
@@ -296,25 +312,31 @@ fn look_at(path: &Path) -> Option<Box<dyn Device>> {
     })
 }
 
-/// What can be seen where the partner of a side is. Nothing of one that hangs.
-fn look_at_partner(label: &Label) -> Option<Seen> {
+/// What can be seen where the partner of a side is. Nothing of one that hangs while the side answers.
+fn look_at_partner(device: &Arc<dyn Device>, label: &Label) -> Option<Seen> {
     let path = Path::new(OsStr::from_bytes(&label.path)).to_owned();
     let look = move |_: &Alive| Some(Seen::of(&*look_at(&path)?));
-    asked_of(Path::new(OsStr::from_bytes(&label.path)), opening_limit(label), look).flatten()
+    let limit = (opening_limit(label), &beside(device));
+    asked_of(Path::new(OsStr::from_bytes(&label.path)), limit, look).flatten()
+}
+
+/// A device is asked before its partner is taken for late.
+fn beside(device: &Arc<dyn Device>) -> Beside {
+    Some(mirror::bystander(device.clone()))
 }
 
 /// Where the partner of a side is, if it is there and has a newer state. It is only looked at.
-fn newer_partner(device: &dyn Device, label: &Label) -> Option<PathBuf> {
-    let there = look_at_partner(label)?;
+fn newer_partner(device: &Arc<dyn Device>, label: &Label) -> Option<PathBuf> {
+    let there = look_at_partner(device, label)?;
     let path = Path::new(OsStr::from_bytes(&label.path));
-    is_newer(&there, || newest_superblock(device).ok(), label).then(|| path.to_path_buf())
+    is_newer(&there, || newest_superblock(&**device).ok(), label).then(|| path.to_path_buf())
 }
 
 /// Refuses to look at a side as at a store if it is none, or, to be `served`, is known to be old. Nothing is written.
-pub(super) fn may_be_read(store: &Path, device: &dyn Device, served: bool) -> Result<(), Failure> {
-    let seen = Seen::of(device);
+pub(super) fn may_be_read(store: &Path, device: &Arc<dyn Device>, served: bool) -> Result<(), Failure> {
+    let seen = Seen::of(&**device);
     if seen.lacks_label() {
-        may_lack_label(store, device, served, false)?;
+        may_lack_label(store, &**device, served, false)?;
     }
     let label = seen.label;
     if let Some(label) = label.as_ref().filter(|label| label.standing == Standing::Together)
@@ -344,15 +366,16 @@ pub(super) fn may_be_read(store: &Path, device: &dyn Device, served: bool) -> Re
 
 /// How a side that is only read stands to its partner, as far as that can be seen from here: for its status. None for what is
 /// no side.
-pub(super) fn standing_of_reader(store: &Path, device: &dyn Device) -> Option<Value> {
-    let ours = label_in_force(store, device).ok()?.0?;
+pub(super) fn standing_of_reader(store: &Path, device: &Arc<dyn Device>) -> Option<Value> {
+    let (ours, epoch) = label_in_force(store, &**device).ok()?;
+    let ours = ours?;
     let is_side = matches!(ours.standing, Standing::Together | Standing::Alone | Standing::Stale);
     if !is_side || ours.path.is_empty() {
         return None;
     }
     let path = Path::new(OsStr::from_bytes(&ours.path));
-    let theirs = look_at_partner(&ours).and_then(|there| there.label);
-    let stands = match theirs.map(|theirs| meet(&ours, &theirs)) {
+    let theirs = look_at_partner(device, &ours).and_then(|there| Some((there.label?, there.state?.epoch.0)));
+    let stands = match theirs.map(|(theirs, state)| meet_in_states((&ours, epoch), (&theirs, state))) {
         Some(Both::Together) => "together",
         Some(Both::FirstAhead) => "ahead",
         Some(Both::SecondAhead) => "behind",
@@ -365,10 +388,10 @@ pub(super) fn standing_of_reader(store: &Path, device: &dyn Device) -> Option<Va
     Some(status)
 }
 
-/// Locks a side and opens it for writing. Fails if it does not answer within the limit.
-pub(super) fn hold_side(store: &Path, limit: Duration) -> Result<HeldSide, Failure> {
+/// Locks a side and opens it for writing. Fails if it does not answer within the limit while the one beside does.
+pub(super) fn hold_side(store: &Path, limit: Duration, beside: &Beside) -> Result<HeldSide, Failure> {
     let path = store.to_owned();
-    let held = asked_of(store, limit, move |alive| hold(&path, limit, alive));
+    let held = asked_of(store, (limit, beside), move |alive| hold(&path, limit, alive));
     held.unwrap_or_else(|| Err(late(store, limit)))
 }
 
@@ -410,10 +433,15 @@ pub(super) fn lasting_name(given: &Path, path: &Path) -> PathBuf {
 }
 
 /// Makes what is at a path ready to become a side. What is in it is lost, which is refused without `force`. Fails if it does
-/// not answer within the limit.
-pub(super) fn hold_new_side(store: &Path, force: bool, limit: Duration) -> Result<HeldSide, Failure> {
+/// not answer within the limit while the one beside does.
+pub(super) fn hold_new_side(
+    store: &Path,
+    force: bool,
+    limit: Duration,
+    beside: &Beside,
+) -> Result<HeldSide, Failure> {
     let path = store.to_owned();
-    let held = patiently(limit, move |alive| hold_new(&path, force, limit, alive));
+    let held = patiently_beside(limit, beside, move |alive| hold_new(&path, force, limit, alive));
     held.unwrap_or_else(|| Err(late(store, limit)))
 }
 
@@ -455,10 +483,10 @@ fn hold_new(store: &Path, force: bool, limit: Duration, alive: &Alive) -> Result
     hold(store, limit, alive)
 }
 
-/// What is to be the other side, with what can be seen of it. Fails if it does not answer within the limit.
-fn other_at(path: &Path, limit: Duration) -> Result<(HeldSide, Present, Seen), Failure> {
-    let side = hold_side(path, limit)?;
-    let asked = side.timed(limit);
+/// What is to be the other side, with what can be seen of it. Fails if it does not answer within the limit while the one beside does.
+fn other_at(path: &Path, limit: Duration, beside: &Beside) -> Result<(HeldSide, Present, Seen), Failure> {
+    let side = hold_side(path, limit, beside)?;
+    let asked = side.timed(limit, beside.clone());
     let (present, seen) = present(&side.path, side.device().clone(), &asked);
     if asked.is_lost() {
         return Err(late(path, limit));
@@ -469,24 +497,24 @@ fn other_at(path: &Path, limit: Duration) -> Result<(HeldSide, Present, Seen), F
 /// The other side, if it is where it should be and nothing is wrong with it.
 fn find_other(
     store: &Path,
-    label: &Label,
+    (label, beside): (&Label, &Beside),
     wanted: &Partner,
 ) -> Result<Option<(HeldSide, Present, Seen)>, Failure> {
     let limit = opening_limit(label);
     let path = match wanted {
         Partner::Nobody => return Ok(None),
-        Partner::At(path) => return other_at(path, limit).map(Some),
+        Partner::At(path) => return other_at(path, limit, beside).map(Some),
         Partner::AsNoted if label.path.is_empty() || label.standing == Standing::Split => return Ok(None),
         Partner::AsNoted => Path::new(OsStr::from_bytes(&label.path)),
     };
-    let found = match real_path(path, limit) {
+    let found = match real_path(path, limit, beside) {
         None => Err(late(path, limit)),
         // A device that was the other side may be this one now.
         Some(Some(real)) if real == store => {
             log::warn!("{}: where the other side of the mirror was is this side now", names::shown(store));
             return Ok(None);
         }
-        Some(_) => other_at(path, limit),
+        Some(_) => other_at(path, limit, beside),
     };
     match found {
         Ok(other) => Ok(Some(other)),
@@ -499,17 +527,18 @@ fn find_other(
     }
 }
 
-/// Where a path leads, if anywhere. None if its host does not say so within the limit.
-pub(super) fn real_path(path: &Path, limit: Duration) -> Option<Option<PathBuf>> {
+/// Where a path leads, if anywhere. None if its host does not say so within the limit while the one beside answers.
+pub(super) fn real_path(path: &Path, limit: Duration, beside: &Beside) -> Option<Option<PathBuf>> {
     let owned = path.to_owned();
-    asked_of(path, limit, move |_| owned.canonicalize().ok())
+    asked_of(path, (limit, beside), move |_| owned.canonicalize().ok())
 }
 
 /// Whether the partner of a side at `store` has been there with it; none if it cannot be looked at.
-fn is_where_its_partner_knows_it(store: &Path, label: &Label) -> Option<bool> {
+fn is_where_its_partner_knows_it(store: &Path, device: &Arc<dyn Device>, label: &Label) -> Option<bool> {
     let path = Path::new(OsStr::from_bytes(&label.path)).to_owned();
     let look = move |_: &Alive| read_label(&*look_at(&path)?).ok()?;
-    let theirs = asked_of(Path::new(OsStr::from_bytes(&label.path)), opening_limit(label), look).flatten()?;
+    let limit = (opening_limit(label), &beside(device));
+    let theirs = asked_of(Path::new(OsStr::from_bytes(&label.path)), limit, look).flatten()?;
     let place = Path::new(OsStr::from_bytes(&theirs.path)).canonicalize();
     Some(theirs.pair == label.pair && place.is_ok_and(|place| place == store))
 }
@@ -522,7 +551,7 @@ fn settle_copy(store: &Path, first: Present, wanted: &Partner) -> Result<Present
     if !is_side || !is_copied(&*first.device, label) || matches!(wanted, Partner::At(_)) {
         return Ok(first);
     }
-    match (is_where_its_partner_knows_it(store, label), wanted) {
+    match (is_where_its_partner_knows_it(store, &first.device, label), wanted) {
         (Some(true), _) => return Ok(first),
         (Some(false), Partner::AsNoted) => {
             let partner = names::shown_bytes(&label.path);
@@ -569,7 +598,7 @@ pub(super) fn open(
     }
     let first = settle_copy(store, first, wanted)?;
     let found = match &first.label {
-        Some(label) => find_other(store, label, wanted)?,
+        Some(label) => find_other(store, (label, &beside(&device)), wanted)?,
         None => None,
     };
     let (other, second, seen) = match found {
@@ -593,7 +622,7 @@ pub(super) fn open(
     let here = first.device.clone();
     if let (Some(ours), Some(seen)) = (&first.label, &seen)
         && seen.label.as_ref().is_none_or(|theirs| meet(ours, theirs) == Both::Strangers)
-        && is_newer(seen, || newest_superblock(&asked(&here, store, ours)).ok(), ours)
+        && is_newer(seen, || newest_superblock(&asked(&here, store, ours, &other)).ok(), ours)
     {
         let partner = other.as_ref().map_or(store.clone(), |side| side.path.clone());
         return Err(left_behind(store, ours, &partner));
@@ -639,11 +668,13 @@ fn with_files(mut first: Present, mut second: Present) -> (Present, Present) {
     };
     if let Ok(Some(LackingSide { side, at })) = side_that_is_short(&mirror, sizes) {
         lacks(side, format!("is cut short, it ends at {at:#x}"));
+        [first.log, second.log] = log_ends(&mirror).unwrap_or_default();
         return (first, second);
     }
     match side_that_lacks(&mirror) {
         Ok(Some(LackingSide { side, at })) => {
             lacks(side, format!("has lost files, it has nothing at {at:#x}"));
+            [first.log, second.log] = log_ends(&mirror).unwrap_or_default();
         }
         Ok(None) => {}
         // Whoever opens it tells.
@@ -653,8 +684,9 @@ fn with_files(mut first: Present, mut second: Present) -> (Present, Present) {
 }
 
 /// The side that was named, once there is another that need not wait for it.
-fn asked(here: &Arc<dyn Device>, store: &Path, label: &Label) -> Timed {
-    Timed::new(here.clone(), names::shown(store), limit_of(label), Arc::new(()))
+fn asked(here: &Arc<dyn Device>, store: &Path, label: &Label, other: &Option<HeldSide>) -> Timed {
+    let limit = (limit_of(label), other.as_ref().map(HeldSide::bystander));
+    Timed::new(here.clone(), names::shown(store), limit, Arc::new(()))
 }
 
 /// The device itself, or, for a test that cuts the power of the whole program, one that keeps what is done to it.

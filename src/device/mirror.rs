@@ -29,7 +29,8 @@ pub use label::{
     clear_labels, clear_rest, is_copied, never_labelled, read_label, read_rest, read_rests, write_label,
     write_rest,
 };
-pub use meeting::{Both, SideFound, alone, meet, parted_at};
+pub use lateness::bystander;
+pub use meeting::{Both, SideFound, alone, meet, meet_in_states, parted_at};
 pub use mirror::{Mirror, MirrorError, NewSide, Parted, SideState};
 pub use opening::{DETACHED, MirrorOpening, Present, open_sides, part_for_repair};
 pub use timed::{Ends, Holding, Timed};

@@ -6,6 +6,7 @@
 
 mod access;
 mod backing;
+pub mod bystander;
 mod counts;
 #[expect(clippy::module_inception, reason = "the module is named after the trait that everybody has from it")]
 mod device;

@@ -3,6 +3,7 @@
 //! What comes late is dropped by that thread, so that nobody else has to wait for that either. Nothing here ends a call of
 //! the host: no program can.
 
+use super::bystander::{Beside, judge_late_beside};
 use super::waited::{Awaited, Waited, awaited};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -40,12 +41,21 @@ pub fn patiently<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce(&Alive) -> T + Send + 'static,
 ) -> Option<T> {
-    patiently_told(limit, (limit, || {}), work)
+    patiently_beside(limit, &None, work)
+}
+
+/// The same of a host that is late only if another answers meanwhile.
+pub fn patiently_beside<T: Send + 'static>(
+    limit: Duration,
+    beside: &Beside,
+    work: impl FnOnce(&Alive) -> T + Send + 'static,
+) -> Option<T> {
+    patiently_told((limit, beside), (limit, || {}), work)
 }
 
 /// The same. Once nothing was heard of it for some time `told` is called.
 pub fn patiently_told<T: Send + 'static>(
-    limit: Duration,
+    (limit, beside): (Duration, &Beside),
     (after, told): (Duration, impl FnOnce()),
     work: impl FnOnce(&Alive) -> T + Send + 'static,
 ) -> Option<T> {
@@ -62,27 +72,35 @@ pub fn patiently_told<T: Send + 'static>(
         std::thread::sleep(TRY_AGAIN);
     }
     let mut steps = 0;
-    loop {
-        match receiver.recv_timeout(waited.until_look().max(Duration::from_millis(1))) {
-            Ok(answer) => return Some(answer),
-            Err(RecvTimeoutError::Disconnected) => return None,
-            Err(RecvTimeoutError::Timeout) => {}
+    // None: it is late. An answer is none if an assertion has failed.
+    let mut wait = |mut waited: Waited| -> Option<Option<T>> {
+        loop {
+            match receiver.recv_timeout(waited.until_look().max(Duration::from_millis(1))) {
+                Ok(answer) => return Some(Some(answer)),
+                Err(RecvTimeoutError::Disconnected) => return Some(None),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let before = std::mem::replace(&mut steps, alive.steps.load(SeqCst));
+            if before != steps {
+                waited.again();
+            }
+            let is_over = waited.is_over();
+            if waited.waited() >= after
+                && let Some(told) = told.take()
+            {
+                told();
+            }
+            if is_over {
+                return None;
+            }
         }
-        let before = std::mem::replace(&mut steps, alive.steps.load(SeqCst));
-        if before != steps {
-            waited.again();
-        }
-        let is_over = waited.is_over();
-        if waited.waited() >= after
-            && let Some(told) = told.take()
-        {
-            told();
-        }
-        if is_over {
-            alive.given_up.store(true, SeqCst);
-            return None;
-        }
+    };
+    let in_time = wait(waited);
+    let answer = in_time.or_else(|| judge_late_beside(limit, beside, |time| wait(Waited::new(time))));
+    if answer.is_none() {
+        alive.given_up.store(true, SeqCst);
     }
+    answer.flatten()
 }
 
 /// What is to be done and who is told, until a thread has taken it.
@@ -108,7 +126,8 @@ fn start<T: Send + 'static, W: FnOnce(&Alive) -> T + Send + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::channel;
+    use crate::device::bystander::{Bystander, Question};
+    use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
     const LIMIT: Duration = Duration::from_millis(50);
 
@@ -137,11 +156,48 @@ mod tests {
     fn who_waits_is_told_once_and_not_of_what_is_soon_done() {
         let asked = |lasts: Duration| {
             let mut told = 0;
-            let done = patiently_told(LIMIT * 100, (LIMIT, || told += 1), move |_| std::thread::sleep(lasts));
+            let done = patiently_told((LIMIT * 100, &None), (LIMIT, || told += 1), move |_| {
+                std::thread::sleep(lasts)
+            });
             assert!(done.is_some());
             told
         };
         assert_eq!((asked(Duration::ZERO), asked(LIMIT * 20)), (0, 1));
+    }
+
+    /// Another host, which answers when a channel is closed.
+    struct Other(Arc<Mutex<Receiver<()>>>);
+
+    impl Bystander for Other {
+        fn question(&self) -> Question {
+            let answers = self.0.clone();
+            Box::new(move || {
+                let is_silent = answers.lock().try_recv() == Err(TryRecvError::Empty);
+                (!is_silent).then_some(false)
+            })
+        }
+    }
+
+    #[test]
+    fn who_stands_still_with_another_is_waited_for_until_that_goes_on() {
+        for goes_on_too in [true, false] {
+            let (other_goes_on, answers) = channel::<()>();
+            let (go_on, wait) = channel::<()>();
+            let done = std::thread::spawn(move || {
+                let beside: Beside = Some(Arc::new(Other(Arc::new(Mutex::new(answers)))));
+                patiently_beside(LIMIT, &beside, move |_| wait.recv().is_err())
+            });
+            std::thread::sleep(LIMIT * 5);
+            assert!(!done.is_finished());
+            if goes_on_too {
+                drop(go_on);
+                assert_eq!(done.join().unwrap(), Some(true));
+            } else {
+                drop(other_goes_on);
+                assert_eq!(done.join().unwrap(), None);
+                drop(go_on);
+            }
+        }
     }
 
     #[test]

@@ -143,6 +143,13 @@ impl Store {
         Ok(())
     }
 
+    /// Does something while the host neither promises space nor takes any back: no range that is unbacked is one that the host has
+    /// promised space for and the allocator does not know of yet. Nobody else takes that turn in `work`.
+    pub fn while_promises_stay<T>(&self, work: impl FnOnce() -> T) -> T {
+        let _turn = self.space_turn.lock();
+        work()
+    }
+
     fn back_on_device(&self, addr: u64, len: u64) -> Result<(), DeviceError> {
         let closed = |e: StoreError| DeviceError::refused(std::io::ErrorKind::Other, e.to_string());
         let _changing = self.changing().map_err(closed)?;
@@ -154,7 +161,7 @@ impl Store {
 mod tests {
     use super::*;
     use crate::device::{Device, Mirror, Sim};
-    use crate::fixtures::together_label;
+    use crate::fixtures::{Hooked, Hooks, together_label};
     use crate::store::Allocator;
     use std::sync::Arc;
 
@@ -162,37 +169,13 @@ mod tests {
     const KEPT_AT: u64 = 5 << 30;
     const KEPT: u64 = 8 << 20;
 
-    /// A disk that tells what it keeps, in files of 1 GiB.
-    struct Directory(Arc<Sim>);
+    /// Tells what it keeps, in files of 1 GiB.
+    struct Directory;
 
-    impl Device for Directory {
-        fn size(&self) -> u64 {
-            self.0.size()
-        }
-        fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
-            self.0.read_at(offset, buf)
-        }
-        fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
-            self.0.write_at(offset, buf)
-        }
-        fn flush(&self) -> Result<(), DeviceError> {
-            self.0.flush()
-        }
-        fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
-            self.0.back(offset, len)
-        }
-        fn discard(&self, offset: u64, len: u64) {
-            self.0.discard(offset, len);
-        }
+    impl Hooks for Directory {
         fn kept_parts(&self) -> Option<Vec<(u64, u64, u64)>> {
             let kept = |at| if at == KEPT_AT { KEPT } else { 0 };
             Some((0..SIZE).step_by(1 << 30).map(|at| (at, 1 << 30, kept(at))).collect())
-        }
-        fn available(&self) -> u64 {
-            self.0.available()
-        }
-        fn describe(&self) -> String {
-            "a directory".into()
         }
     }
 
@@ -204,7 +187,7 @@ mod tests {
             sim.back(KEPT_AT, KEPT).unwrap();
             sim.set_space_limit(sim.backed_bytes());
         }
-        let [a, b] = sims.clone().map(Directory).map(Arc::new);
+        let [a, b] = sims.clone().map(|sim| Arc::new(Hooked::over_shared(sim, Directory)));
         let mirror = Arc::new(Mirror::together([(a, together_label(1)), (b, together_label(2))], 7));
         let store = Store::new(mirror.clone(), 1, Allocator::new(0, SIZE));
         let refused = |bytes: u64| store.secure(&mut store.alloc(), Room::default().and(bytes)).is_err();

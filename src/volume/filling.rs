@@ -419,8 +419,10 @@ impl Volume {
         self.shared.store().alloc()
     }
 
-    /// Gives back to the host of a side that is being filled what it has stored and nobody has room promised for.
-    fn discard_unused(&self, mirror: &Mirror, ends: &mut dyn FnMut() -> bool) -> Result<()> {
+    /// Gives back to the host of a side that is being filled what it has stored and nobody has room promised for. What is just being
+    /// promised stays: that is known when the promise is, and not only when the host has given it. What is allocated after it was
+    /// looked is written behind the discard, because the range is kept still until then.
+    pub(super) fn discard_unused(&self, mirror: &Mirror, ends: &mut dyn FnMut() -> bool) -> Result<()> {
         let start = RESERVED_BYTES + self.log_range().1;
         for (addr, len) in mirror.stored_there() {
             let from = addr.max(start);
@@ -430,7 +432,9 @@ impl Volume {
                     return Err(ended());
                 }
                 let part = DISCARD_BYTES.min(addr + len - at);
-                mirror.discard_there(at, part, &|at, len| self.alloc_of().unbacked_of(at, len))?;
+                let unbacked = |at: u64, len: u64| self.alloc_of().unbacked_of(at, len);
+                let store = self.shared.store();
+                store.while_promises_stay(|| mirror.discard_there(at, part, &unbacked))?;
             }
         }
         Ok(())

@@ -4,6 +4,7 @@
 //! something lacks a place.
 
 use super::filling::FillFrom;
+use super::intent::scan_sides;
 use super::mirroring::{RINGS, add, unwritten};
 use super::open::fsid;
 use super::space_map::SpaceMap;
@@ -69,6 +70,16 @@ pub fn side_that_lacks(mirror: &Arc<Mirror>) -> Result<Option<LackingSide>> {
         (Some(_), Some(_)) => None,
         (a, b) => a.or(b),
     })
+}
+
+/// Where the log of each side ends, as records tell that follow its newest state: who has more of it has what came later, also
+/// where both have the same state.
+///
+/// # Errors
+/// If neither side has a state.
+pub fn log_ends(mirror: &Mirror) -> Result<[u64; 2]> {
+    let superblock = newest_superblock(mirror)?;
+    Ok([0, 1].map(|side| scan_sides(mirror, vec![side], &superblock).end))
 }
 
 /// The side whose device is too short for the store, while the other's is not. Nothing that is in use need be behind its end: a

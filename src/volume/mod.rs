@@ -97,7 +97,7 @@ pub use filling::{FillFrom, Filled};
 pub use holds::NewHold;
 pub use homes::AtHome;
 pub use lineage::{Ancestor, Lineage, SnapshotUses};
-pub use lost_files::{LackingSide, side_that_is_short, side_that_lacks};
+pub use lost_files::{LackingSide, log_ends, side_that_is_short, side_that_lacks};
 pub use mirroring::{RINGS, StaleSide, newest_superblock};
 pub use older_side::level_states;
 pub use open::last_inode;

@@ -3,7 +3,7 @@
 
 use super::mirroring::{StaleSide, unwritten};
 use super::{
-    Access, FillFrom, LackingSide, OpenOptions, RINGS, Volume, compare_sides, level_states,
+    Access, FillFrom, LackingSide, OpenOptions, RINGS, Volume, compare_sides, level_states, log_ends,
     newest_superblock, side_that_is_short, side_that_lacks,
 };
 use crate::check::{Depth, check};
@@ -47,10 +47,11 @@ fn cut_in_fsyncs() -> Vec<[Sim; 2]> {
     struct Cuts(Mutex<Vec<[Sim; 2]>>, Mutex<Weak<Sim>>);
 
     impl Hooks for Cuts {
-        fn before_flush(&self) {
+        fn before_flush(&self) -> Result<(), DeviceError> {
             if let Some(sim) = self.1.lock().upgrade() {
                 self.0.lock().push([CrashPolicy::KeepAll, CrashPolicy::DropAll].map(|how| sim.crash(how)));
             }
+            Ok(())
         }
     }
 
@@ -105,14 +106,15 @@ impl Leaves {
 }
 
 impl Hooks for Leaves {
-    fn before_read(&self) {
+    fn before_read(&self, _: u64) {
         self.step();
     }
     fn before_write(&self, _: usize) {
         self.step();
     }
-    fn before_flush(&self) {
+    fn before_flush(&self) -> Result<(), DeviceError> {
         self.step();
+        Ok(())
     }
 }
 
@@ -374,7 +376,17 @@ fn a_side_that_was_put_back_by_one_state_gets_what_came_with_it() {
 /// Files that the side with the newer state has lost are not taken from one that lacks what came since; what the older one lacks is.
 #[test]
 fn a_side_that_was_put_back_is_not_served_because_the_newer_one_has_lost_files() {
-    for (behind, lacking_is_newer) in [(1, true), (3, true), (1, false), (3, false), (0, true)] {
+    // States, and bytes of the log of one state.
+    let cases = [
+        (1, 0, true),
+        (3, 0, true),
+        (0, 4096, true),
+        (1, 0, false),
+        (3, 0, false),
+        (0, 4096, false),
+        (0, 0, true),
+    ];
+    for (behind, log, lacking_is_newer) in cases {
         let what = format!("{behind} states, the newer one lacks files: {lacking_is_newer}");
         let sims = in_sync();
         let sides = |state: u64| {
@@ -382,6 +394,7 @@ fn a_side_that_was_put_back_is_not_served_because_the_newer_one_has_lost_files()
             (sides[0].place, sides[1].place) = ("/disks/a".into(), "/disks/b".into());
             sides[0].state = state;
             sides[1].state = state - behind;
+            (sides[0].log, sides[1].log) = (8192, 8192 - log);
             let lacking = &mut sides[usize::from(!lacking_is_newer)];
             lacking.lacks = Some(format!("{} has lost files", lacking.place));
             sides
@@ -391,7 +404,7 @@ fn a_side_that_was_put_back_is_not_served_because_the_newer_one_has_lost_files()
             let [a, b] = sides(state);
             let (a, b) = if turned { (b, a) } else { (a, b) };
             let opened = open_sides(a, Some(b), false, fresh());
-            match (behind, lacking_is_newer) {
+            match (behind + log, lacking_is_newer) {
                 (1.., true) => {
                     let why = opened.err().map(|e| e.to_string()).unwrap_or_default();
                     let names = ["/disks/a has lost files", "/disks/b has an older state", "put back"];
@@ -452,6 +465,9 @@ fn a_side_that_was_put_back_within_a_state_gets_what_records_name() {
         sims = cut;
         sims[old_one] = Arc::new(old);
         assert_eq!(newest_superblock(&*sims[1 - old_one]).unwrap().seq, state);
+        let [(a, one), (b, two)] = [0, 1].map(|n| (sims[n].clone(), together_labels()[n].clone()));
+        let ends = log_ends(&Mirror::together([(a, one), (b, two)], 0)).unwrap();
+        assert!(ends[old_one] < ends[1 - old_one], "{ends:?}");
         let (mirror, fs, _) = met(&sims);
         fs.commit().unwrap();
         assert_eq!(mirror.sides(), [0, 1]);
@@ -527,6 +543,50 @@ fn what_was_promised_before_a_side_came_has_a_place_there() {
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
+/// Does something once, when space has been promised, and before anybody knows of that.
+#[derive(Default)]
+struct Promised(Mutex<Option<Box<dyn FnOnce(u64, u64) + Send>>>);
+
+impl Hooks for Promised {
+    fn after_back(&self, at: u64, len: u64) {
+        let due = self.0.lock().take();
+        due.into_iter().for_each(|deed| deed(at, len));
+    }
+}
+
+/// Between the moment in which both hosts have promised space and the one in which that is known, the range is among what nobody
+/// has room promised for.
+#[test]
+fn what_was_just_promised_is_not_taken_from_a_side_that_is_being_filled() {
+    let (first, second) = (new_store(SIZE), Arc::new(Sim::new(SIZE, 2)));
+    let mirror = Arc::new(Mirror::solo(first, fresh()));
+    let device = Arc::new(Hooked::over_shared(mirror.clone(), Promised::default()));
+    let fs = mount(device.clone());
+    let new = NewSide { device: second.clone(), path: Vec::new(), partner_path: Vec::new(), limit: LIMIT };
+    mirror.join(new, &RINGS).unwrap();
+    let (told, promised) = std::sync::mpsc::channel();
+    let volume = fs.volume().clone();
+    *device.hooks.0.lock() = Some(Box::new(move |at, len| {
+        let (over, is_over) = std::sync::mpsc::channel::<()>();
+        let discarding = std::thread::spawn(move || {
+            volume.discard_unused(&mirror, &mut || false).unwrap();
+            drop(over);
+        });
+        // Much longer than it takes, if it does not wait for whoever promises.
+        let _waits = is_over.recv_timeout(Duration::from_millis(300));
+        told.send((at, len, discarding)).unwrap();
+    }));
+    let store = fs.volume().shared.store();
+    let free = store.alloc().free_bytes();
+    store.secure(&mut store.alloc(), Room::default().and(free + (1 << 20))).unwrap();
+    let (at, len, discarding) = promised.recv().unwrap();
+    discarding.join().unwrap();
+    second.set_space_limit(second.backed_bytes());
+    for (at, len) in store.alloc().not_unbacked_of(at, len) {
+        second.back(at, len).expect("the promise stands");
+    }
+}
+
 fn reserve(fs: &Fs, len: u64) {
     let (entry, handle) = fs.create(&ADMIN, NodeId::ROOT, b"reserved", 0o640, RW).unwrap();
     fs.fallocate(&ADMIN, entry.attr.node, handle, 0, len, AllocateMode::Extend).unwrap();
@@ -546,57 +606,37 @@ fn what_was_never_written_is_no_loss() {
     let epoch = state.superblock.epoch;
     drop((state, mirror));
     assert_eq!(never.iter().map(|range| range.1).sum::<u64>(), 1 << 20);
-    let lacking = |ranges: &[(u64, u64)]| Arc::new(Lacks(sims[1].clone(), Mutex::new(ranges.to_vec())));
-    let side = |second: &Arc<Lacks>| {
+    let lacking = |ranges: &[(u64, u64)]| {
+        Arc::new(Hooked::over_shared(sims[1].clone(), Lacks(Mutex::new(ranges.to_vec()))))
+    };
+    let side = |second: &Arc<Hooked<Lacks>>| {
         let [a, b] = together_labels();
         side_that_lacks(&Arc::new(Mirror::together([(sims[0].clone(), a), (second.clone(), b)], 0))).unwrap()
     };
-    let as_far = |second: &Arc<Lacks>| {
+    let as_far = |second: &Arc<Hooked<Lacks>>| {
         let from = FillFrom::Stale(StaleSide::read(second.clone(), epoch).unwrap());
         fs.volume().as_far_as_there(from, &**second, &mut || false).unwrap()
     };
     let second = lacking(&never);
     assert!(matches!(as_far(&second), FillFrom::Stale(_)));
     assert_eq!(side(&second), None);
-    assert_eq!(*second.1.lock(), [], "it has a place from now on");
+    assert_eq!(*second.hooks.0.lock(), [], "it has a place from now on");
     let second = lacking(&[&never[..], &[root]].concat());
     assert_eq!(side(&second), Some(LackingSide { side: 1, at: root.0 }));
     assert!(matches!(as_far(&second), FillFrom::Nothing));
 }
 
-/// A disk that has no place for some ranges until it is to promise space for them.
-struct Lacks(Arc<Sim>, Mutex<Vec<(u64, u64)>>);
+/// Has no place for some ranges until it has promised space for them.
+struct Lacks(Mutex<Vec<(u64, u64)>>);
 
-impl Device for Lacks {
-    fn size(&self) -> u64 {
-        self.0.size()
+impl Hooks for Lacks {
+    fn after_back(&self, at: u64, len: u64) {
+        self.0.lock().retain(|range| *range != (at, len));
     }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
-        self.0.read_at(offset, buf)
-    }
-    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
-        self.0.write_at(offset, buf)
-    }
-    fn flush(&self) -> Result<(), DeviceError> {
-        self.0.flush()
-    }
-    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
-        self.1.lock().retain(|range| *range != (offset, len));
-        self.0.back(offset, len)
-    }
-    fn discard(&self, offset: u64, len: u64) {
-        self.0.discard(offset, len);
-    }
-    fn lacks(&self, ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    fn lacks(&self, ranges: &[(u64, u64)]) -> Option<Vec<(u64, u64)>> {
         let within =
             |lost: &&(u64, u64)| ranges.iter().any(|(at, len)| *at <= lost.0 && lost.0 + lost.1 <= at + len);
-        self.1.lock().iter().filter(within).copied().collect()
-    }
-    fn available(&self) -> u64 {
-        self.0.available()
-    }
-    fn describe(&self) -> String {
-        "a disk".into()
+        Some(self.0.lock().iter().filter(within).copied().collect())
     }
 }
 
@@ -606,7 +646,7 @@ fn an_error_that_says_that_files_are_gone_is_noted_by_the_partner() {
     for (op_gone, until) in [(true, 0), (false, 5)] {
         let sims = in_sync();
         let [a, b] = together_labels();
-        let second = Arc::new(Gone(sims[1].clone(), op_gone));
+        let second = Arc::new(Hooked::over_shared(sims[1].clone(), Gone(op_gone)));
         let mirror = Mirror::together([(sims[0].clone(), a), (second, b)], fresh());
         mirror.reached(5);
         mirror.write_at(16 << 20, &[1; 4096]).unwrap();
@@ -616,33 +656,12 @@ fn an_error_that_says_that_files_are_gone_is_noted_by_the_partner() {
     }
 }
 
-/// A disk that takes no flush, because its file is gone or for another reason.
-struct Gone(Arc<Sim>, bool);
+/// Takes no flush, because its file is gone or for another reason.
+struct Gone(bool);
 
-impl Device for Gone {
-    fn size(&self) -> u64 {
-        self.0.size()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
-        self.0.read_at(offset, buf)
-    }
-    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
-        self.0.write_at(offset, buf)
-    }
-    fn flush(&self) -> Result<(), DeviceError> {
-        let kind = if self.1 { std::io::ErrorKind::NotFound } else { std::io::ErrorKind::Other };
+impl Hooks for Gone {
+    fn before_flush(&self) -> Result<(), DeviceError> {
+        let kind = if self.0 { std::io::ErrorKind::NotFound } else { std::io::ErrorKind::Other };
         Err(DeviceError::refused(kind, "it takes no flush".into()))
-    }
-    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
-        self.0.back(offset, len)
-    }
-    fn discard(&self, offset: u64, len: u64) {
-        self.0.discard(offset, len);
-    }
-    fn available(&self) -> u64 {
-        self.0.available()
-    }
-    fn describe(&self) -> String {
-        "a disk".into()
     }
 }

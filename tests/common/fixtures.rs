@@ -210,12 +210,24 @@ pub trait Hooks: Send + Sync {
     fn size(&self, bytes: u64) -> u64 {
         bytes
     }
-    /// Before something is read.
-    fn before_read(&self) {}
+    /// Before something is read there.
+    fn before_read(&self, _at: u64) {}
     /// Before so many bytes are written.
     fn before_write(&self, _bytes: usize) {}
-    /// Before a flush.
-    fn before_flush(&self) {}
+    /// Before a flush, which an error takes the place of.
+    fn before_flush(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+    /// When space has been promised for a range.
+    fn after_back(&self, _at: u64, _len: u64) {}
+    /// What it says that it keeps.
+    fn kept_parts(&self) -> Option<Vec<(u64, u64, u64)>> {
+        None
+    }
+    /// What it says that it lacks of some ranges; none if it leaves that to the device.
+    fn lacks(&self, _ranges: &[(u64, u64)]) -> Option<Vec<(u64, u64)>> {
+        None
+    }
 }
 
 /// A device that passes everything on to another, and calls hooks.
@@ -242,7 +254,7 @@ impl<H: Hooks> Device for Hooked<H> {
         self.hooks.size(self.below.size())
     }
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
-        self.hooks.before_read();
+        self.hooks.before_read(offset);
         self.below.read_at(offset, buf)
     }
     fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
@@ -250,11 +262,19 @@ impl<H: Hooks> Device for Hooked<H> {
         self.below.write_at(offset, buf)
     }
     fn flush(&self) -> Result<(), DeviceError> {
-        self.hooks.before_flush();
+        self.hooks.before_flush()?;
         self.below.flush()
     }
     fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
-        self.below.back(offset, len)
+        self.below.back(offset, len)?;
+        self.hooks.after_back(offset, len);
+        Ok(())
+    }
+    fn kept_parts(&self) -> Option<Vec<(u64, u64, u64)>> {
+        self.hooks.kept_parts()
+    }
+    fn lacks(&self, ranges: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        self.hooks.lacks(ranges).unwrap_or_else(|| self.below.lacks(ranges))
     }
     fn discard(&self, offset: u64, len: u64) {
         self.below.discard(offset, len);

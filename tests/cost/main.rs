@@ -8,7 +8,7 @@ mod fixtures;
 
 use fixtures::{Hooked, Hooks, RW, USER, files_of, make, mkdir, read_whole};
 use snapfs::clock::Clock;
-use snapfs::device::Memory;
+use snapfs::device::{DeviceError, Memory};
 use snapfs::format::LineId;
 use snapfs::fs::{
     DELETED_AT_ONCE, Fs, FsOptions, MergeOrder, MergeWay, OpenForWriting, PathAsked, Provenance, Reason,
@@ -226,8 +226,9 @@ fn an_fsync_costs_one_flush_and_no_superblock() {
 struct SlowFlush;
 
 impl Hooks for SlowFlush {
-    fn before_flush(&self) {
+    fn before_flush(&self) -> Result<(), DeviceError> {
         std::thread::sleep(std::time::Duration::from_millis(2));
+        Ok(())
     }
 }
 

@@ -36,6 +36,12 @@ fn attach(p: &Place) {
     assert_eq!(status(p)["in_sync"], true);
 }
 
+/// The same is on both sides.
+fn is_same(p: &Place, case: &str) {
+    let verified = p.json(&["mirror", "verify", "mnt", "--json"]);
+    assert_eq!(verified["differing"], serde_json::json!([]), "{case}");
+}
+
 /// Mounts a store, given by its name, in the place of the usual one.
 fn mount_of(p: &Place, store: &str, options: &[&str]) -> place::Said {
     let log = p.at("log");
@@ -213,7 +219,7 @@ fn a_split_makes_two_stores_and_a_resync_one_again() {
     assert!(copied * 10 <= changed * 11, "{copied} bytes were copied, and {changed} had changed");
     let told = told["copy_bytes"].as_u64().unwrap() + told["receive_bytes"].as_u64().unwrap();
     assert!(told <= changed * 11 / 10 && told * 10 >= changed * 9, "{told} of {changed}");
-    assert_eq!(p.json(&["mirror", "verify", "mnt", "--json"])["differing"], serde_json::json!([]));
+    is_same(&p, "");
     // The same by the other name. While somebody writes, the half gets more than the snapshot has, and nothing that is not here.
     let ends = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -387,8 +393,7 @@ fn a_side_of_which_files_went_is_filled_anew() {
             p.mount("");
         }
         wait("both in sync", || status(&p)["in_sync"] == true);
-        let verified = p.json(&["mirror", "verify", "mnt", "--json"]);
-        assert_eq!(verified["differing"], serde_json::json!([]));
+        is_same(&p, "");
     }
     p.umount();
     p.check();
@@ -432,6 +437,31 @@ fn harm(file: &Path, how: Harm) {
     }
 }
 
+/// Two directories that are mirrored, and what is in a file there: more than the file of the log has room for.
+fn two_directories() -> (Place, Vec<u8>) {
+    let p = Place::new();
+    p.mount("");
+    let big = pattern(150 << 20, 1);
+    write_durably(&p.path("big"), &big);
+    assert_eq!(p.run(&["mirror", "attach", "mnt", "two", "--wait"]).code, 0);
+    (p, big)
+}
+
+/// A side of these gets everything.
+fn is_filled_whole(p: &Place, case: &str) {
+    wait("both in sync", || status(p)["in_sync"] == true);
+    assert!(status(p)["copied_bytes"].as_u64() > Some(150 << 20), "{case}: {}", status(p));
+    is_same(p, case);
+}
+
+/// One of them, which is not mounted, has everything without the other, which goes away.
+fn is_whole_alone(p: &Place, side: &str, big: &[u8], case: &str) {
+    fs::rename(p.at(if side == "two" { "store" } else { "two" }), p.at("away")).unwrap();
+    assert_eq!(mount_of(p, side, &[]).code, 0, "{case}");
+    assert!(fs::read(p.path("big")).unwrap() == big, "{case}");
+    p.umount();
+}
+
 /// What a side lost while it was in use is known after the next mount as well, whichever side it is, whatever is in its place, and
 /// however the store was closed.
 #[test]
@@ -449,12 +479,7 @@ fn a_side_that_lost_files_while_it_was_in_use_is_filled_whole_when_the_store_is_
     ];
     for (side, file, how, closed) in cases {
         let case = format!("{side}/{file} {how:?}, {closed}");
-        let p = Place::new();
-        p.mount("");
-        // More than the file of the log has room for.
-        let big = pattern(150 << 20, 1);
-        write_durably(&p.path("big"), &big);
-        assert_eq!(p.run(&["mirror", "attach", "mnt", "two", "--wait"]).code, 0);
+        let (p, big) = two_directories();
         harm(&p.at(side).join(file), how);
         (0..3).for_each(|n| write_durably(&p.path("more"), &pattern(5000, n)));
         // Some is known by what is flushed, and the rest whenever it is looked.
@@ -465,16 +490,9 @@ fn a_side_that_lost_files_while_it_was_in_use_is_filled_whole_when_the_store_is_
             _ => p.umount(),
         }
         p.mount("");
-        wait("both in sync", || status(&p)["in_sync"] == true);
-        assert!(status(&p)["copied_bytes"].as_u64() > Some(150 << 20), "{case}: {}", status(&p));
-        let verified = p.json(&["mirror", "verify", "mnt", "--json"]);
-        assert_eq!(verified["differing"], serde_json::json!([]), "{case}");
+        is_filled_whole(&p, &case);
         p.umount();
-        let other = if side == "two" { "store" } else { "two" };
-        fs::rename(p.at(other), p.at("away")).unwrap();
-        assert_eq!(mount_of(&p, side, &[]).code, 0, "{case}");
-        assert!(fs::read(p.path("big")).unwrap() == big, "{case}");
-        p.umount();
+        is_whole_alone(&p, side, &big, &case);
     }
 }
 
@@ -485,11 +503,7 @@ fn a_side_that_lacks_files_when_the_store_is_mounted_is_filled_whole() {
     if !can_mount() {
         return;
     }
-    let p = Place::new();
-    p.mount("");
-    let big = pattern(150 << 20, 1);
-    write_durably(&p.path("big"), &big);
-    assert_eq!(p.run(&["mirror", "attach", "mnt", "two", "--wait"]).code, 0);
+    let (p, big) = two_directories();
     let cases = [
         ("two", "seg/00000000", Harm::Removed, "kill"),
         ("store", "seg/00000000", Harm::CutShort, "umount"),
@@ -513,20 +527,39 @@ fn a_side_that_lacks_files_when_the_store_is_mounted_is_filled_whole() {
         p.mount("");
         let what = if closed == "away" { "everything is copied, because" } else { "lost files" };
         assert!(p.log().contains(what) || closed == "away", "{case}: {}", p.log());
-        wait("both in sync", || status(&p)["in_sync"] == true);
+        is_filled_whole(&p, &case);
         assert!(p.log().contains(what), "{case}: {}", p.log());
-        assert!(status(&p)["copied_bytes"].as_u64() > Some(150 << 20), "{case}: {}", status(&p));
-        let verified = p.json(&["mirror", "verify", "mnt", "--json"]);
-        assert_eq!(verified["differing"], serde_json::json!([]), "{case}");
     }
     p.umount();
     // With nothing gone nothing is copied.
     p.mount("");
     assert_eq!((status(&p)["in_sync"].clone(), status(&p)["copied_bytes"].clone()), (true.into(), 0.into()));
     p.umount();
-    fs::rename(p.at("store"), p.at("away")).unwrap();
-    assert_eq!(mount_of(&p, "two", &[]).code, 0);
-    assert!(fs::read(p.path("big")).unwrap() == big);
+    is_whole_alone(&p, "two", &big, "at the end");
+}
+
+/// Nothing in such a file says whose it is: what a mount does not notice is answered by the other side, and healed by a scrub.
+#[test]
+fn a_file_of_a_side_that_was_replaced_while_the_store_was_closed_is_healed_by_a_scrub() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    let content = pattern(20 << 20, 1);
+    write_durably(&p.path("file"), &content);
+    assert_eq!(p.run(&["mirror", "attach", "mnt", "two", "--wait"]).code, 0);
+    for side in ["store", "two"] {
+        p.umount();
+        harm(&p.at(side).join("seg/00000000"), Harm::Replaced);
+        p.mount("");
+        assert_eq!(status(&p)["in_sync"], true, "{side}");
+        assert!(fs::read(p.path("file")).unwrap() == content, "{side}");
+        let said = p.run(&["scrub", "mnt", "--wait"]);
+        assert!(said.code == 0 && said.out.contains("blocks bad: 0"), "{side}: {said:?}");
+        assert!(p.json(&["status", "mnt", "--json"])["blocks_healed"].as_u64() > Some(4000), "{side}");
+        is_same(&p, side);
+    }
     p.umount();
 }
 
@@ -552,10 +585,100 @@ fn an_image_that_is_cut_short_behind_all_that_is_in_use_stops_nothing() {
         assert!(p.log().contains(&told), "{named}: {}", p.log());
         assert!(fs::read(p.path("file")).unwrap() == pattern(1 << 20, 1), "{named}");
         wait("both in sync", || status(&p)["in_sync"] == true);
-        let verified = p.json(&["mirror", "verify", "mnt", "--json"]);
-        assert_eq!(verified["differing"], serde_json::json!([]), "{named}");
+        is_same(&p, named);
         p.umount();
     }
+}
+
+/// Two sides that were in sync, of which the image was put back to what it had before `late` was written, and the directory, which has
+/// that, has lost a file, which is kept. What was written is in the log, or also in so many states each.
+fn newer_lacks_a_file(states: u64) -> Place {
+    let p = with_image();
+    p.mount(if states > 0 { "commit=1" } else { "" });
+    write_durably(&p.path("early"), &pattern(20 << 20, 1));
+    attach(&p);
+    p.snapshot("early");
+    let copy = |to: &str| {
+        let (from, to) = if to == "old.img" { ("two.img", "old.img") } else { ("old.img", "two.img") };
+        // What is there stays the same file, as when the volume that it is in is put back.
+        let said = Command::new("cp").arg("--sparse=always").args([p.at(from), p.at(to)]).status();
+        assert!(said.expect("cp").success());
+    };
+    copy("old.img");
+    for n in 0..3 {
+        write_durably(&p.path("late"), &pattern(300_000, 10 + n));
+        p.snapshot(&format!("late{n}"));
+        let epoch = || p.json(&["info", "mnt", "--json"])["epoch"].as_u64().expect("a number");
+        let before = epoch();
+        wait("a commit", || epoch() >= before + states || fs::write(p.path("more"), b"to commit").is_err());
+    }
+    write_durably(&p.path("last"), &pattern(10_000, 20));
+    p.kill();
+    copy("two.img");
+    fs::rename(p.at("store/seg/00000000"), p.at("lost")).expect("rename");
+    for named in ["store", "two.img"] {
+        let said = mount_of(&p, named, &[]);
+        let words = ["has lost files", "has an older state", "put back what", "-o mirror=alone"];
+        assert!(said.code == 1 && words.iter().all(|word| said.err.contains(word)), "{named}: {said:?}");
+        let places = [p.at("store"), p.at("two.img")].map(|place| place.display().to_string());
+        assert!(places.iter().all(|place| said.err.contains(place)), "{named}: {said:?}");
+    }
+    p
+}
+
+/// What was acknowledged is there below a directory.
+fn has_late(p: &Place, below: &Path) {
+    assert!(fs::read(below.join("early")).unwrap() == pattern(20 << 20, 1));
+    assert!(fs::read(below.join("late")).unwrap() == pattern(300_000, 12));
+    assert!(fs::read(below.join("last")).unwrap() == pattern(10_000, 20));
+    assert!(status(p)["in_sync"] == true);
+    is_same(p, "");
+}
+
+/// Neither of them is served by itself, and whichever way is gone that the refusal names, nothing that was acknowledged is lost.
+#[test]
+fn a_newer_side_that_lacks_files_beside_an_older_one_loses_nothing_that_was_acknowledged() {
+    if !can_mount() {
+        return;
+    }
+    let put_back = |p: &Place| fs::rename(p.at("lost"), p.at("store/seg/00000000")).expect("rename");
+    for states in 0..2 {
+        let p = newer_lacks_a_file(states);
+        put_back(&p);
+        p.mount("");
+        wait("both in sync", || status(&p)["in_sync"] == true);
+        has_late(&p, &p.at("mnt"));
+        p.umount();
+    }
+
+    let p = newer_lacks_a_file(1);
+    assert_eq!(mount_of(&p, "two.img", &["mirror=alone"]).code, 0);
+    assert!(p.path("early").exists() && !p.path("late").exists());
+    write_durably(&p.path("mine"), b"on the older one");
+    // What the newer one has is not written over as long as nobody says so.
+    let resync = ["mirror", "resync", "mnt", "--with", "store", "--wait"];
+    let said = p.run(&resync);
+    assert!(
+        said.code == 1 && said.err.contains("cannot be read") && said.err.contains("--discard"),
+        "{said:?}"
+    );
+    p.umount();
+    for named in ["store", "two.img"] {
+        let said = mount_of(&p, named, &[]);
+        let words = ["both sides of the mirror went on", "resync --keep"];
+        assert!(said.code == 1 && words.iter().all(|word| said.err.contains(word)), "{named}: {said:?}");
+    }
+    put_back(&p);
+    assert_eq!(mount_of(&p, "two.img", &["mirror=alone"]).code, 0);
+    let said = p.run(&resync);
+    assert!(said.code == 0 && said.out.contains("received: live in .clones/store"), "{said:?}");
+    has_late(&p, &p.path(".clones/store"));
+    for n in 0..3 {
+        let late = p.path(&format!(".clones/store/.snapshots/late{n}/late"));
+        assert!(fs::read(late).unwrap() == pattern(300_000, 10 + n), "late{n}");
+    }
+    assert_eq!(fs::read(p.path("mine")).unwrap(), b"on the older one");
+    p.umount();
 }
 
 #[test]
@@ -715,8 +838,7 @@ fn a_side_whose_host_hangs_stops_nothing_and_comes_back_when_it_answers() {
     host.answers();
     wait("the other side", || p.run(&resync).code == 0);
     assert_eq!(status(&p)["in_sync"], true);
-    let verified = p.json(&["mirror", "verify", "mnt", "--json"]);
-    assert_eq!(verified["differing"], serde_json::json!([]));
+    is_same(&p, "");
 
     // While the store is closed.
     host.hangs();
@@ -843,7 +965,6 @@ fn what_stands_still_with_both_sides_costs_neither() {
     });
     assert_eq!(status(&p)["in_sync"], true, "{}", p.log());
     assert!(!p.log().contains("is lost"), "{}", p.log());
-    let verified = p.json(&["mirror", "verify", "mnt", "--json"]);
-    assert_eq!(verified["differing"], serde_json::json!([]));
+    is_same(&p, "");
     p.umount();
 }

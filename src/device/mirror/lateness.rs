@@ -1,13 +1,12 @@
-//! Waiting for sides, and whose fault it is that one is late.
+//! Waiting for sides, and which of them is lost that is late.
 //!
-//! A side that has not answered when its time is over is lost only if its partner does answer: that is asked something small
-//! first, for which it has to read its disk. If it says nothing either, all stands still (a suspended machine, a process that was
-//! stopped, one disk under both), which is the fault of neither: both are waited for, and when they go on the time begins
-//! again. So a side that hangs holds up its caller for as long as the limit and as its partner takes to answer, and no longer
-//! than twice the limit where that does.
+//! A side that has not answered when its time is over is lost only if its partner does answer: see [`crate::device::bystander`]. So
+//! is one that takes part in no mirror yet, or no more, beside the one that serves.
 
+use super::crew::CallCrew;
 use super::mirror::{ChangeReply, Member, Members, Mirror, gone, is_serving};
 use super::side::{MirrorSide, SideReply, Unanswered, outcome};
+use crate::device::bystander::{Bystander, Question, judge_late};
 use crate::device::waited::Waited;
 use crate::device::{Device, DeviceError};
 use crate::format::mirror::{LABEL_ADDRS, LABEL_BYTES};
@@ -24,6 +23,19 @@ fn is_alive(device: &dyn Device) -> bool {
         device.release(at, LABEL_BYTES as u64);
         device.read_at(at, &mut [0; LABEL_BYTES]).is_ok()
     })
+}
+
+impl Bystander for MirrorSide {
+    fn question(&self) -> Question {
+        let reply = self.call(is_alive);
+        Box::new(move || Some(reply.if_answered()? == Ok(true)))
+    }
+}
+
+/// A device that is asked before another one is taken for late. Threads of its own do that, once it comes to it.
+#[must_use]
+pub fn bystander(device: Arc<dyn Device>) -> Arc<dyn Bystander> {
+    Arc::new(MirrorSide::unasked(device, &CallCrew::new()))
 }
 
 impl Mirror {
@@ -106,35 +118,9 @@ impl Mirror {
 
     /// Waits for a side that is late until it answers, or is lost because its partner does.
     fn wait_for_late<T>(&self, side: &Arc<MirrorSide>, reply: &SideReply<T>) -> Result<T, Unanswered> {
-        let limit = self.limit();
-        loop {
-            // As long again, unless it is to be judged before.
-            let (mut more, mut is_judged) = (limit, false);
-            match self.partner_of(side) {
-                None if self.lose_late(side) => return Err(Unanswered::Late),
-                None => {}
-                Some(partner) => {
-                    let question = partner.call(is_alive);
-                    let mut asked = Waited::new(limit);
-                    while !question.is_answered() {
-                        match reply.wait(LOOK_AGAIN) {
-                            Err(Unanswered::Late) => asked.is_over(),
-                            answer => return answer,
-                        };
-                    }
-                    // What holds up the partner may have held up this one as long, which then is on its way.
-                    if question.wait(Duration::ZERO) == Ok(true) && !asked.is_over() {
-                        more = asked.waited().min(limit - asked.waited());
-                        is_judged = true;
-                    }
-                }
-            }
-            match reply.wait(more) {
-                Err(Unanswered::Late) if is_judged && self.lose_late(side) => return Err(Unanswered::Late),
-                Err(Unanswered::Late) => {}
-                answer => return answer,
-            }
-        }
+        let ask = || self.partner_of(side).map(|partner| partner.question());
+        let answer = judge_late(self.limit(), |time| reply.wait_in_time(time), ask, || self.lose_late(side));
+        answer.unwrap_or(Err(Unanswered::Late))
     }
 
     fn lose_late(&self, side: &Arc<MirrorSide>) -> bool {

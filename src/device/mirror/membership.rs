@@ -6,6 +6,7 @@ use super::mirror::{
 };
 use super::side::MirrorSide;
 use super::timed::Holding;
+use crate::device::bystander::{Beside, Bystander};
 use crate::device::{Device, DeviceError};
 use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
 use crate::names::shown_bytes;
@@ -13,15 +14,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-/// Makes a call on a side that takes part in nothing yet. What is held of it is held until the call has returned.
+/// Makes a call on a side that takes part in nothing yet, which is late only if the one beside answers meanwhile. What is held of it
+/// is held until the call has returned.
 fn within<T: Send + 'static>(
     side: &MirrorSide,
-    limit: Duration,
+    (limit, beside): (Duration, &Beside),
     held: &Holding,
     call: impl FnOnce(&dyn Device) -> Result<T, DeviceError> + Send + 'static,
 ) -> Result<T, DeviceError> {
     let held = held.clone();
-    side.within(limit, move |device| {
+    side.within(limit, beside, move |device| {
         let done = call(device);
         drop(held);
         done
@@ -109,7 +111,8 @@ impl Mirror {
             }
         }
         let limit_ms = u32::try_from(new.limit.as_millis()).unwrap_or(u32::MAX).max(1);
-        let limit = new.limit;
+        let beside: Beside = Some(survivor.clone());
+        let limit = (new.limit, &beside);
         let returned = |place| {
             if self.return_within(&side.device, place, limit) {
                 return Ok(());
@@ -291,23 +294,24 @@ impl Mirror {
     /// # Errors
     /// If both are not in sync, or the label cannot be written.
     pub fn part(&self) -> Result<Parted, MirrorError> {
-        let (n, side) = {
+        let (n, side, beside) = {
             let mut members = self.members.write();
             if serving(&members).len() < 2 {
                 return refused("the two sides are not in sync");
             }
             let n = self.leaving.load(SeqCst);
             let Some(member) = members[n].take() else { return refused("no second side") };
+            let beside = members[1 - n].as_ref().map(|survivor| survivor.side.clone() as Arc<dyn Bystander>);
             // Whoever has a copy of the members calls it no more, and takes it for nobody's partner.
             member.side.lose("it was parted");
             self.remember(member.side.clone());
-            (n, member.side)
+            (n, member.side, beside)
         };
         let parted = self.labels.lock()[n].take();
         // One flush: what was written before is durable with the label.
         self.announce(&self.members.read())?;
         match parted {
-            Some(label) => Ok(Parted { side, limit: self.limit(), label }),
+            Some(label) => Ok(Parted { side, limit: self.limit(), beside, label }),
             None => refused("a side has no label"),
         }
     }

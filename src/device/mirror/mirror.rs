@@ -3,6 +3,7 @@
 use super::crew::CallCrew;
 use super::label::write_label;
 use super::side::{MirrorSide, SideReply};
+use crate::device::bystander::{Beside, judge_late_beside};
 use crate::device::waited::Waited;
 use crate::device::{Device, DeviceError};
 use crate::format::mirror::{Label, Standing};
@@ -71,12 +72,14 @@ pub struct NewSide {
 pub struct Parted {
     pub(super) side: Arc<MirrorSide>,
     pub(super) limit: Duration,
+    /// Who was its partner.
+    pub(super) beside: Beside,
     /// Its label.
     pub label: Label,
 }
 
 impl Parted {
-    /// Makes a call on it, by the threads of the mirror and within its limit.
+    /// Makes a call on it, by the threads of the mirror and within its limit: it is late only if who was its partner answers meanwhile.
     ///
     /// # Errors
     /// The device's, or that it is late.
@@ -84,7 +87,7 @@ impl Parted {
         &self,
         call: impl FnOnce(&dyn Device) -> Result<T, DeviceError> + Send + 'static,
     ) -> Result<T, DeviceError> {
-        self.side.within(self.limit, call)
+        self.side.within(self.limit, &self.beside, call)
     }
 
     /// Calls that have not returned.
@@ -527,25 +530,31 @@ impl Mirror {
     /// Waits until there are none, if that is so within the limit.
     #[must_use]
     pub fn have_returned(&self, device: &Arc<dyn Device>, limit: Duration) -> bool {
-        self.return_within(device, None, limit)
+        self.return_within(device, None, (limit, &None))
     }
 
-    /// The same of one that may have been opened anew.
+    /// The same of one that may have been opened anew, and that is late only if another answers meanwhile.
     pub(super) fn return_within(
         &self,
         device: &Arc<dyn Device>,
         place: Option<&str>,
-        limit: Duration,
+        (limit, beside): (Duration, &Beside),
     ) -> bool {
-        let mut waited = Waited::new(limit);
-        while self.pending(device, place) > 0 {
-            if waited.is_over() {
-                return false;
+        let wait = |time| {
+            let mut waited = Waited::new(time);
+            while self.pending(device, place) > 0 {
+                if waited.is_over() {
+                    return None;
+                }
+                std::thread::sleep(LOOK_AGAIN);
             }
-            std::thread::sleep(LOOK_AGAIN);
+            Some(())
+        };
+        let returned = wait(limit).or_else(|| judge_late_beside(limit, beside, wait));
+        if returned.is_some() {
+            self.forget_returned();
         }
-        self.forget_returned();
-        true
+        returned.is_some()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Opening what is there of a mirror: the sides that serve, and the one that is to be filled.
 
 use super::label::{read_label, write_label};
-use super::meeting::{Both, SideFound, alone, meet};
+use super::meeting::{Both, SideFound, alone, meet_in_states};
 use super::mirror::{Mirror, MirrorError};
 use crate::device::Device;
 use crate::format::mirror::{Label, Standing};
@@ -24,6 +24,8 @@ pub struct Present {
     pub epoch: u64,
     /// The number of that superblock.
     pub state: u64,
+    /// Where its log ends, if somebody has looked: of one state who has more of it is newer.
+    pub log: u64,
     /// It does not have the files, or all of them, that the store needs, and its partner does: a sentence.
     pub lacks: Option<String>,
 }
@@ -45,7 +47,7 @@ impl Present {
     /// The device's.
     pub fn read(device: Arc<dyn Device>, epoch: u64, state: u64) -> Result<Present, MirrorError> {
         let label = read_label(&*device)?;
-        Ok(Present { place: device.describe(), device, label, epoch, state, lacks: None })
+        Ok(Present { place: device.describe(), device, label, epoch, state, log: 0, lacks: None })
     }
 
     fn stands(&self) -> Option<Standing> {
@@ -65,12 +67,17 @@ impl Present {
 
 /// True if the side that has the newer state is the one that has lost files.
 fn newer_lacks(first: &Present, second: &Present) -> bool {
-    let (newer, older) = match first.state.cmp(&second.state) {
+    let (newer, older) = match by_age(first, second) {
         Ordering::Greater => (first, second),
         Ordering::Less => (second, first),
         Ordering::Equal => return false,
     };
     newer.lacks.is_some() && older.lacks.is_none()
+}
+
+/// Greater: the first is newer.
+fn by_age(first: &Present, second: &Present) -> Ordering {
+    (first.state, first.log).cmp(&(second.state, second.log))
 }
 
 fn refused<T>(why: String) -> Result<T, MirrorError> {
@@ -123,11 +130,13 @@ pub fn open_sides(
         let reached = side.epoch;
         one_since(side, behind, warning, reached)
     };
-    let met = second.as_ref().and_then(|s| s.label.as_ref()).map(|theirs| meet(&label, theirs));
+    let theirs = second.as_ref().and_then(|second| Some((second.label.as_ref()?, second.epoch)));
+    let met = theirs.map(|theirs| meet_in_states((&label, first.epoch), theirs));
     match (met, second) {
         // The other may lack what was acknowledged since, and what this one lost is not here.
         (Some(Both::Together), Some(second)) if newer_lacks(&first, &second) => {
-            let (newer, older) = if first.state > second.state { (first, second) } else { (second, first) };
+            let is_newer = by_age(&first, &second) == Ordering::Greater;
+            let (newer, older) = if is_newer { (first, second) } else { (second, first) };
             let lacks = newer.lacks.clone().unwrap_or_default();
             refused(format!(
                 "{lacks}, and its partner {} has an older state, without what came since: put back what {} has lost; or mount {} alone, with -o mirror=alone, as it was in its state {}, and then see 'snapfs mirror resync'; {}; {}",

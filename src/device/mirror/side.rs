@@ -6,6 +6,7 @@
 //! fails an assertion is one that failed.
 
 use super::crew::{CallCrew, Lane, SideCall};
+use crate::device::bystander::{Beside, judge_late_beside};
 use crate::device::waited::{Awaited, Waited, awaited};
 use crate::device::{Device, DeviceError};
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -100,6 +101,23 @@ impl<T> SideReply<T> {
         self.wait_on(&mut Waited::new(limit))
     }
 
+    /// The same. None: it took longer.
+    pub fn wait_in_time(&self, limit: Duration) -> Option<Result<T, Unanswered>> {
+        match self.wait(limit) {
+            Err(Unanswered::Late) => None,
+            answer => Some(answer),
+        }
+    }
+
+    /// What it is, once, if it is there. If not, it is tried again whether a thread can be had.
+    pub fn if_answered(&self) -> Option<Result<T, Unanswered>> {
+        if self.is_answered() {
+            return Some(self.wait(Duration::ZERO));
+        }
+        self.crew.call_up();
+        None
+    }
+
     /// Waits on, with a time that may have begun before.
     pub fn wait_on(&self, waited: &mut Waited) -> Result<T, Unanswered> {
         let mut answer = self.slot.answer.lock();
@@ -181,13 +199,17 @@ impl MirrorSide {
         reply
     }
 
-    /// Makes a call within a limit, also on a side that takes part no more or not yet.
+    /// Makes a call within a limit, also on a side that takes part no more or not yet. It is late only if another answers meanwhile.
     pub fn within<T: Send + 'static>(
         &self,
         limit: Duration,
+        beside: &Beside,
         call: impl FnOnce(&dyn Device) -> Result<T, DeviceError> + Send + 'static,
     ) -> Result<T, DeviceError> {
-        outcome(self.ask(call).wait(limit), limit)
+        let reply = self.ask(call);
+        let wait = |time| reply.wait_in_time(time);
+        let answer = wait(limit).or_else(|| judge_late_beside(limit, beside, wait));
+        outcome(answer.unwrap_or(Err(Unanswered::Late)), limit)
     }
 
     /// The same, without an answer, and also if the side is lost.

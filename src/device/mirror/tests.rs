@@ -3,7 +3,7 @@
 use super::*;
 use crate::device::hanging::Hanging;
 use crate::device::{Device, DeviceError, Mirror, Op, Persistence, Sim};
-use crate::fixtures::together_label;
+use crate::fixtures::{Hooked, Hooks, together_label};
 use crate::format::mirror::{LABEL_ADDRS, LABEL_BYTES, Label, Standing};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -434,34 +434,12 @@ fn a_thread_that_cannot_be_had_is_tried_again_by_who_waits() {
     }
 }
 
-/// A disk of which one call fails an assertion.
-struct Failing(Arc<Sim>, Mutex<bool>);
+/// Has one call fail an assertion.
+struct Failing(Mutex<bool>);
 
-impl Device for Failing {
-    fn size(&self) -> u64 {
-        self.0.size()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), DeviceError> {
-        self.0.read_at(offset, buf)
-    }
-    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {
-        assert!(!std::mem::take(&mut *self.1.lock()), "a call that fails, on purpose");
-        self.0.write_at(offset, buf)
-    }
-    fn flush(&self) -> Result<(), DeviceError> {
-        self.0.flush()
-    }
-    fn back(&self, offset: u64, len: u64) -> Result<(), DeviceError> {
-        self.0.back(offset, len)
-    }
-    fn discard(&self, offset: u64, len: u64) {
-        self.0.discard(offset, len);
-    }
-    fn available(&self) -> u64 {
-        self.0.available()
-    }
-    fn describe(&self) -> String {
-        "a disk".into()
+impl Hooks for Failing {
+    fn before_write(&self, _: usize) {
+        assert!(!std::mem::take(&mut *self.0.lock()), "a call that fails, on purpose");
     }
 }
 
@@ -469,8 +447,8 @@ impl Device for Failing {
 fn a_call_that_fails_an_assertion_has_returned_and_loses_its_side() {
     let sims = [1, 2].map(|n| Arc::new(disk(n)));
     let [a, b] = sims.clone();
-    let failing = Arc::new(Failing(b, Mutex::new(true)));
-    let mirror = Mirror::together([(a, label(1)), (failing.clone(), label(2))], 7);
+    let failing = Arc::new(Hooked::over_shared(b, Failing(Mutex::new(true))));
+    let mirror = Mirror::together([(a, together_label(1)), (failing.clone(), together_label(2))], 7);
     mirror.write_at(AT, &[5; 4096]).unwrap();
     assert_eq!(mirror.sides(), [0]);
     let state = mirror.states()[1].clone().unwrap();
@@ -487,7 +465,7 @@ fn a_call_that_fails_an_assertion_has_returned_and_loses_its_side() {
 fn a_device_that_was_late_once_is_asked_no_more_and_held_until_it_answers() {
     let b = Hanging::new(disk(2));
     let held = Arc::new(());
-    let timed = Timed::new(b.clone(), "a disk".into(), LIMIT, held.clone());
+    let timed = Timed::new(b.clone(), "a disk".into(), (LIMIT, None), held.clone());
     assert!(timed.read_at(AT, &mut [0; 4096]).is_ok() && timed.available() > 0);
     b.hang(true);
     assert!(timed.write_at(AT, &[7; 4096]).unwrap_err().to_string().contains("did not answer"));
@@ -636,6 +614,69 @@ fn a_side_that_hangs_is_left_behind_after_the_limit_and_one_short_question() {
     });
 }
 
+/// What is made ready on two disks, to be done when they hang.
+type Order = Box<dyn FnOnce() -> Result<(), String> + Send>;
+
+/// Everything that waits for a side that takes part in nothing yet, or no more.
+fn orders() -> [(&'static str, fn([Arc<Hanging>; 2]) -> Order); 4] {
+    [
+        ("one that left", |[a, b]| {
+            let mirror = Mirror::together([(a, label(1)), (b, label(2))], 7);
+            let parted = mirror.part().unwrap();
+            Box::new(move || mirror.left(&parted).map_err(|e| e.to_string()))
+        }),
+        ("one that left and has calls on their way", |[a, b]| {
+            let mirror = Mirror::together([(a, label(1)), (b.clone(), label(2))], 7);
+            let parted = mirror.part().unwrap();
+            Box::new(move || {
+                parted.side.send(|device| drop(device.flush()));
+                mirror.join(new_side(b), &[]).map_err(|e| e.to_string())
+            })
+        }),
+        ("one that is to come", |[a, b]| {
+            let mirror = Mirror::solo(a, 3);
+            Box::new(move || mirror.join(new_side(b), &[]).map_err(|e| e.to_string()))
+        }),
+        ("one that is asked what it is", |[a, b]| {
+            let timed = Timed::new(b, "a disk".into(), (LIMIT, Some(bystander(a))), Arc::new(()));
+            Box::new(move || timed.read_at(AT, &mut [0; 4096]).map_err(|e| e.to_string()))
+        }),
+    ]
+}
+
+#[test]
+fn a_side_that_takes_part_in_nothing_is_late_only_if_another_answers_meanwhile() {
+    let hanging = || [1, 2].map(|side| Hanging::new(disk(side)));
+    std::thread::scope(|s| {
+        for (what, order) in orders() {
+            for (first, limits) in [(0, 3), (1, 3), (0, 1), (1, 1)] {
+                s.spawn(move || {
+                    let disks = hanging();
+                    let order = order(disks.clone());
+                    disks.iter().for_each(|disk| disk.hang(true));
+                    let done = std::thread::spawn(order);
+                    std::thread::sleep(LIMIT * limits + LIMIT / 2);
+                    disks[first].hang(false);
+                    std::thread::sleep(LIMIT / 20);
+                    disks[1 - first].hang(false);
+                    let done = done.join().unwrap();
+                    assert_eq!(done, Ok(()), "{what}, {first} went on first after {limits} and a half");
+                });
+            }
+            s.spawn(move || {
+                let disks = hanging();
+                let order = order(disks.clone());
+                disks[1].hang(true);
+                let since = std::time::Instant::now();
+                let late = order().unwrap_err();
+                assert!(late.contains("did not answer") || late.contains("not returned"), "{what}: {late}");
+                assert!(since.elapsed() < LIMIT * 2, "{what} held up {:?}", since.elapsed());
+                disks[1].hang(false);
+            });
+        }
+    });
+}
+
 /// Whoever waits for both has the error of the one that answers, and nobody waits for the other for ever.
 #[test]
 fn a_side_that_hangs_beside_one_that_is_full_stops_nothing() {
@@ -705,7 +746,7 @@ fn a_question_that_takes_long_and_goes_on_costs_no_side() {
     let b = slow(2);
     mirror.join(new_side(b.clone()), &[]).unwrap();
     assert_eq!(mirror.stored_there(), [(AT, 4096)]);
-    let timed = Timed::new(b, "a disk".into(), LIMIT, Arc::new(()));
+    let timed = Timed::new(b, "a disk".into(), (LIMIT, None), Arc::new(()));
     assert!(timed.all_stored().is_ok() && !timed.is_lost());
 }
 

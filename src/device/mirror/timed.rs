@@ -1,10 +1,12 @@
-//! A device that takes part in no mirror yet, or no more, and may hang: whoever calls it waits no longer than a limit.
+//! A device that takes part in no mirror yet, or no more, and may hang: whoever calls it waits no longer than a limit,
+//! as long as there is another device that answers.
 //!
 //! One that was late once is called no more. What is late may still come to the device, so what keeps others from it is held
 //! until every call has returned. Reading it costs a change of threads each time.
 
 use super::crew::CallCrew;
 use super::side::MirrorSide;
+use crate::device::bystander::Beside;
 use crate::device::{Device, DeviceError, StoreLocation};
 use crate::format::mark::FileBirth;
 use std::any::Any;
@@ -18,6 +20,7 @@ pub type Holding = Arc<dyn Any + Send + Sync>;
 pub struct Timed {
     side: MirrorSide,
     limit: Duration,
+    beside: Beside,
     size: u64,
     held: Holding,
     ends: Option<Ends>,
@@ -27,13 +30,19 @@ pub struct Timed {
 pub type Ends = Arc<dyn Fn() -> bool + Send + Sync>;
 
 impl Timed {
-    /// Of a device that is called `place`. It is asked for nothing here but its size, which no device has to look for.
+    /// Of a device that is called `place`, and is late only if another answers meanwhile. It is asked for nothing here but its size,
+    /// which no device has to look for.
     #[must_use]
-    pub fn new(device: Arc<dyn Device>, place: String, limit: Duration, held: Holding) -> Timed {
+    pub fn new(
+        device: Arc<dyn Device>,
+        place: String,
+        (limit, beside): (Duration, Beside),
+        held: Holding,
+    ) -> Timed {
         let size = device.size();
         let side = MirrorSide::unasked(device, &CallCrew::new());
         side.set_place(place);
-        Timed { side, limit, size, held, ends: None }
+        Timed { side, limit, beside, size, held, ends: None }
     }
 
     /// No call is made any more once `ends` says so: whoever reads much of it ends with that.
@@ -59,7 +68,7 @@ impl Timed {
             return Err(DeviceError::refused(std::io::ErrorKind::Interrupted, "it was ended".into()));
         }
         let held = self.held.clone();
-        let done = self.side.within(self.limit, move |device| {
+        let done = self.side.within(self.limit, &self.beside, move |device| {
             let done = call(device);
             drop(held);
             done

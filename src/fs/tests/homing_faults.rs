@@ -2,56 +2,19 @@
 
 use super::homing::{BLOCK, cow, home, image, overwrite, rest};
 use super::*;
-use crate::device::{Device, DeviceError, Memory, Op, Persistence, Sim};
+use crate::device::{Device, Memory, Op, Persistence, Sim};
+use crate::fixtures::{Hooked, Hooks};
 use crate::volume::{Access, OpenOptions};
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-
-type Io = std::result::Result<(), DeviceError>;
-type Deed = Box<dyn FnOnce() + Send>;
 
 /// Does something once, right before the next write.
-struct Interrupted {
-    memory: Memory,
-    armed: AtomicBool,
-    deed: Mutex<Option<Deed>>,
-}
+#[derive(Default)]
+struct Interrupted(Mutex<Option<Box<dyn FnOnce() + Send>>>);
 
-impl Interrupted {
-    fn before_next_write(&self, deed: impl FnOnce() + Send + 'static) {
-        *self.deed.lock() = Some(Box::new(deed));
-        self.armed.store(true, SeqCst);
-    }
-}
-
-impl Device for Interrupted {
-    fn size(&self) -> u64 {
-        self.memory.size()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Io {
-        self.memory.read_at(offset, buf)
-    }
-    fn write_at(&self, offset: u64, buf: &[u8]) -> Io {
-        if self.armed.swap(false, SeqCst) {
-            let deed = self.deed.lock().take();
-            deed.unwrap()();
-        }
-        self.memory.write_at(offset, buf)
-    }
-    fn flush(&self) -> Io {
-        self.memory.flush()
-    }
-    fn back(&self, offset: u64, len: u64) -> Io {
-        self.memory.back(offset, len)
-    }
-    fn discard(&self, offset: u64, len: u64) {
-        self.memory.discard(offset, len);
-    }
-    fn available(&self) -> u64 {
-        self.memory.available()
-    }
-    fn describe(&self) -> String {
-        "a device where somebody is fast".into()
+impl Hooks for Interrupted {
+    fn before_write(&self, _: usize) {
+        let due = self.0.lock().take();
+        due.into_iter().for_each(|deed| deed());
     }
 }
 
@@ -87,18 +50,17 @@ fn write_over(t: &T, f: (NodeId, Handle), bytes: &mut [u8]) {
 
 #[test]
 fn a_choice_that_comes_while_a_write_is_on_its_way() {
-    let device =
-        Arc::new(Interrupted { memory: Memory::new(1 << 30), armed: false.into(), deed: Mutex::default() });
+    let device = Arc::new(Hooked::over(Memory::new(1 << 30), Interrupted::default()));
     let t = T::on(Volume::made_on(device.clone()), FsOptions::default());
     t.compress(ROOT, "zstd");
     let (f, mut bytes) = pieces(&t, 32);
     bytes = text(bytes.len());
     let fs = t.fs.clone();
-    device.before_next_write(move || {
+    *device.hooks.0.lock() = Some(Box::new(move || {
         fs.setxattr(&SUPER, f.0, b"user.snapfs.layout", b"cow", XattrMode::Set).unwrap();
-    });
+    }));
     t.write(f, 0, &bytes);
-    assert!(!device.armed.load(SeqCst) && t.fs.volume().knows_homes());
+    assert!(device.hooks.0.lock().is_none() && t.fs.volume().knows_homes());
     write_over(&t, f, &mut bytes);
 }
 

@@ -12,4 +12,4 @@ mod log;
 mod scan;
 
 pub use log::Log;
-pub use scan::{FoundLog, LogRecord, scan};
+pub use scan::{FoundLog, LogRecord, scan, scan_sides};

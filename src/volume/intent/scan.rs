@@ -51,9 +51,14 @@ pub struct FoundLog {
 
 /// Reads the records that a state does not contain.
 pub fn scan(device: &dyn Device, superblock: &Superblock) -> FoundLog {
+    scan_sides(device, device.sides(), superblock)
+}
+
+/// The same of some sides alone.
+pub fn scan_sides(device: &dyn Device, sides: Vec<usize>, superblock: &Superblock) -> FoundLog {
     let (bytes, start, generation) = (superblock.log_bytes, superblock.log_start, superblock.log_generation);
     let ring = |side| Ring { device, side, bytes, at: 0, window: Vec::new(), error: None };
-    let mut rings: Vec<Ring<'_>> = device.sides().into_iter().map(ring).collect();
+    let mut rings: Vec<Ring<'_>> = sides.into_iter().map(ring).collect();
     let limit = start.saturating_add(bytes);
     let mut found = FoundLog { start, end: start, durable: start, ..FoundLog::default() };
     while let Some(record) = next(&mut rings, &found, start, limit, generation) {

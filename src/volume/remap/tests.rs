@@ -3,8 +3,8 @@
 
 use super::Remap;
 use crate::check::{self, Depth};
-use crate::device::{CrashPolicy, Device, DeviceError, Memory, Mirror, Op, Persistence, RESERVED_BYTES, Sim};
-use crate::fixtures::together_labels;
+use crate::device::{CrashPolicy, Device, Memory, Mirror, Op, Persistence, RESERVED_BYTES, Sim};
+use crate::fixtures::{Hooked, Hooks, together_labels};
 use crate::format::deadlist::DeadEntry;
 use crate::format::provenance::Provenance;
 use crate::format::remap::RemapRecord;
@@ -169,42 +169,13 @@ fn clean(volume: &Volume) {
 }
 
 /// Does something once, right before the first read of a place.
-struct Meddling {
-    memory: Memory,
-    before_read: Mutex<Option<(u64, Meddle)>>,
-}
+#[derive(Default)]
+struct Meddling(Mutex<Option<(u64, Box<dyn FnOnce() + Send>)>>);
 
-type Meddle = Box<dyn FnOnce() + Send>;
-type Io = Result<(), DeviceError>;
-
-impl Device for Meddling {
-    fn size(&self) -> u64 {
-        self.memory.size()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Io {
-        let due = self.before_read.lock().take_if(|(at, _)| *at == offset);
-        if let Some((_, meddle)) = due {
-            meddle();
-        }
-        self.memory.read_at(offset, buf)
-    }
-    fn write_at(&self, offset: u64, buf: &[u8]) -> Io {
-        self.memory.write_at(offset, buf)
-    }
-    fn flush(&self) -> Io {
-        self.memory.flush()
-    }
-    fn back(&self, offset: u64, len: u64) -> Io {
-        self.memory.back(offset, len)
-    }
-    fn discard(&self, offset: u64, len: u64) {
-        self.memory.discard(offset, len);
-    }
-    fn available(&self) -> u64 {
-        self.memory.available()
-    }
-    fn describe(&self) -> String {
-        "a device where others are fast".into()
+impl Hooks for Meddling {
+    fn before_read(&self, at: u64) {
+        let due = self.0.lock().take_if(|(place, _)| *place == at);
+        due.into_iter().for_each(|(_, meddle)| meddle());
     }
 }
 
@@ -212,7 +183,7 @@ impl Device for Meddling {
 /// free and is written over.
 #[test]
 fn a_reader_whose_place_moves_reads_the_other_place() {
-    let device = Arc::new(Meddling { memory: Memory::new(SIZE), before_read: Mutex::default() });
+    let device = Arc::new(Hooked::over(Memory::new(SIZE), Meddling::default()));
     let volume = Volume::made_on(device.clone());
     let old = put(&volume, 1, 8);
     let id = snapshot(&volume, b"s");
@@ -229,9 +200,9 @@ fn a_reader_whose_place_moves_reads_the_other_place() {
         mover.shared.store().write_raw(place, &[9; 8 * 4096]).unwrap();
         assert!(mover.shared.store().not_allocated(vec![(place, 8 * 4096)]).is_some());
     };
-    *device.before_read.lock() = Some((place, Box::new(meddle)));
+    *device.hooks.0.lock() = Some((place, Box::new(meddle)));
     assert!(bytes(&view) == [1; 8 * 4096], "not what is at the old place");
-    assert!(device.before_read.lock().is_none(), "it was read there");
+    assert!(device.hooks.0.lock().is_none(), "it was read there");
     assert_eq!(volume.damage().bad, 0, "and that is no damage");
     // What is bad at the place that counts is.
     let moved = volume.shared.places.resolve(&old)[0].addr();
