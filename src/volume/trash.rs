@@ -21,7 +21,7 @@ use crate::format::provenance::Provenance;
 use crate::format::trash::{TrashRecord, Trashed};
 use crate::format::view::Role;
 use crate::format::{FormatError, LineId, ViewId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How the names of lines in the trash begin: nobody can give one such.
 const LINE_PREFIX: &str = ".trash-";
@@ -113,15 +113,26 @@ impl VolumeState {
 
     /// The views that go when it is emptied.
     pub(super) fn views_in_trash(&self) -> Vec<ViewId> {
-        let mut views = Vec::new();
-        for trash in self.trash.all() {
-            views.extend(trash.view());
-            if let Some(line) = trash.line() {
-                views.extend(self.lines.own(line));
-                views.extend(self.lines.head(line));
-            }
-        }
-        views
+        self.trash.all().flat_map(|trash| self.views_of_trash(trash)).collect()
+    }
+
+    /// The views that go with one thing in it, but for what is in the trash by itself.
+    fn views_of_trash(&self, trash: &TrashRecord) -> Vec<ViewId> {
+        let of_line = |line| self.lines.own(line).into_iter().chain(self.lines.head(line));
+        trash.view().into_iter().chain(trash.line().into_iter().flat_map(of_line)).collect()
+    }
+
+    /// The views that go with the next commits when these are emptied: not what a line that stays is compared with.
+    pub(super) fn views_gone_with(&self, trash: &BTreeSet<u64>) -> Vec<ViewId> {
+        let of_these = |t: &&TrashRecord| trash.contains(&t.number);
+        let lines: BTreeSet<LineId> = self.trash.all().filter(of_these).filter_map(TrashRecord::line).collect();
+        let goes = |t: &&TrashRecord| {
+            of_these(t) || matches!(t.what, Trashed::Snapshot(_, line) if lines.contains(&line))
+        };
+        let stay = self.lines.records().filter(|line| !lines.contains(&line.id));
+        let bases: BTreeSet<ViewId> = stay.filter_map(|line| line.base).collect();
+        let views = self.trash.all().filter(goes).flat_map(|trash| self.views_of_trash(trash));
+        views.filter(|view| !bases.contains(view)).collect()
     }
 
     fn next_trash(&self, what: Trashed, name: &[u8], new: &NewTrash<'_>) -> Result<TrashRecord> {
@@ -245,6 +256,16 @@ impl Volume {
     /// What is over at this age of the store.
     pub fn ended_trash(&self, age_secs: u64) -> Vec<TrashRecord> {
         self.state.read().trash.all().filter(|trash| trash.ends <= age_secs).cloned().collect()
+    }
+
+    /// What of it may go, what was deleted first first: the rest is needed by a purge.
+    pub fn trash_that_may_go(&self) -> Vec<u64> {
+        let state = self.state.read();
+        let may_go = |trash: &&TrashRecord| match trash.what {
+            Trashed::Snapshot(view, _) => self.check_may_go(&state, view).is_ok(),
+            Trashed::Line(line, _) => self.check_line_may_go(&state, line).is_ok(),
+        };
+        state.trash.all().filter(may_go).map(|trash| trash.number).collect()
     }
 
     /// How much there is in the trash, and how many bytes come back when it is emptied. Costs what [`Volume::would_free`] does.

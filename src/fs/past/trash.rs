@@ -137,18 +137,29 @@ impl Past {
     /// Empties what was deleted first and is not held, because its space is wanted. False if there is nothing, or if somebody makes
     /// a snapshot for longer than this: he may be waiting for a write that waits for room.
     pub fn empty_some_trash(&self, patience: Duration) -> Result<bool> {
+        let all: Vec<u64> = self.commits.heads.volume.trash().iter().map(|trash| trash.number).collect();
+        Ok(self.empty_these(&all, 1, patience)? > 0)
+    }
+
+    /// Has so many of these go for good, the first first; fewer if the others may not, or if somebody makes a snapshot for longer
+    /// than this. Says how many have gone.
+    pub fn empty_these(&self, numbers: &[u64], most: usize, patience: Duration) -> Result<usize> {
         self.commits.heads.check_writable()?;
-        for trash in self.commits.heads.volume.trash() {
+        let mut gone = 0;
+        for number in numbers {
+            if gone == most {
+                break;
+            }
             self.commits.have_room_for_records(ReserveFor::Delete)?;
-            let Some(held) = self.one_at_a_time_within(patience) else { return Ok(false) };
-            match self.empty_trash_held(trash.number, held) {
+            let Some(held) = self.one_at_a_time_within(patience) else { break };
+            match self.empty_trash_held(*number, held) {
                 // Somebody else has emptied it just now.
-                Ok(()) | Err(Error::Stale) => return Ok(true),
+                Ok(()) | Err(Error::Stale) => gone += 1,
                 Err(Error::Busy) => {}
                 Err(e) => return Err(e),
             }
         }
-        Ok(false)
+        Ok(gone)
     }
 
     /// Empties what has been in the trash for its time.

@@ -394,19 +394,89 @@ fn space_is_got_from_the_trash_first() {
     fill("new", 50);
     assert_eq!((trash(&t, ROOT).len(), t.list(SNAPDIR)), (0, vec!["kept".to_string()]));
     t.prove();
-    // A floor has the trash emptied before any snapshot of a schedule goes.
-    let t = with_trash("1w");
-    t.fs.set_schedules(LineId::MAIN, vec![parse_rules("default", "every=1h keep=24h free=100%").unwrap()])
-        .unwrap();
-    t.put(ROOT, "a", &[1; 100_000]);
-    while t.fs.keep_schedules() {}
+}
+
+/// A floor is got from the trash before any snapshot of a schedule goes, from what was deleted first, and never from what brings
+/// nothing back.
+#[test]
+fn a_floor_is_got_from_what_brings_something_back_in_the_trash() {
+    for by_hand in [false, true] {
+        let t = T::with(256 << 20, FsOptions::default());
+        set(&t, "1w").unwrap();
+        t.fs.set_schedules(LineId::MAIN, vec![parse_rules("default", "every=1h keep=24h").unwrap()]).unwrap();
+        let hour = |t: &T| {
+            t.clock.advance(HOUR as i64 * SECOND);
+            while t.fs.keep_schedules() {}
+        };
+        let held_by = |t: &T, n: u64, take: &dyn Fn(&T)| {
+            let node = t.put(ROOT, "big", &crate::fixtures::bytes(n, 20 << 20));
+            t.fs.commit().unwrap();
+            take(t);
+            t.fs.unlink(&USER, ROOT, b"big").unwrap();
+            t.fs.forget(node);
+            t.fs.commit().unwrap();
+        };
+        held_by(&t, 1, &hour);
+        t.put(ROOT, "a", b"one");
+        hour(&t);
+        t.snapshot("nothing");
+        delete(&t, "nothing").unwrap();
+        for (n, name) in [(2, "first"), (3, "second")] {
+            held_by(&t, n, &|t| drop(t.snapshot(name)));
+            delete(&t, name).unwrap();
+        }
+        let (taken, space) = (t.list(SNAPDIR), t.fs.volume().space());
+        let keep_floor = |rule: &str| {
+            let rules = format!("every=1h keep=24h {rule}");
+            t.fs.set_schedules(LineId::MAIN, vec![parse_rules("default", &rules).unwrap()]).unwrap();
+            for _ in 0..4 {
+                match by_hand {
+                    true => drop(t.fs.prune_schedules(LineId::MAIN, None).unwrap()),
+                    false => while t.fs.keep_schedules() {},
+                }
+                t.fs.tick().unwrap();
+                t.clock.advance(3 * SECOND);
+            }
+            (trash(&t, ROOT), t.list(SNAPDIR))
+        };
+        // Ten more are to be free.
+        let floor = (space.free + (10 << 20)) * 4 / 5;
+        let left = keep_floor(&format!("free={}M", floor >> 20));
+        assert_eq!(left, (vec!["second".to_string(), "nothing".into()], taken.clone()), "{by_hand}");
+        assert!(t.fs.volume().space().free >= floor, "{by_hand}");
+        // More than all of it brings back: what nobody would have anything of stays.
+        let left = keep_floor("free=100%");
+        assert_eq!(left, (vec!["nothing".to_string()], taken[1..].to_vec()), "{by_hand}");
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+}
+
+/// What the trash and a schedule have together comes back when both go.
+#[test]
+fn a_floor_is_got_from_what_the_trash_and_a_schedule_share() {
+    let t = T::with(256 << 20, FsOptions::default());
+    set(&t, "1w").unwrap();
+    let keep = |rule: &str| {
+        let rules = parse_rules("default", &format!("every=1h keep=24h {rule}")).unwrap();
+        t.fs.set_schedules(LineId::MAIN, vec![rules]).unwrap();
+        t.clock.advance(HOUR as i64 * SECOND);
+        while t.fs.keep_schedules() {}
+    };
+    let big = t.put(ROOT, "big", &crate::fixtures::bytes(1, 20 << 20));
+    t.fs.commit().unwrap();
+    keep("");
     t.snapshot("mine");
+    t.fs.unlink(&USER, ROOT, b"big").unwrap();
+    t.fs.forget(big);
+    t.fs.commit().unwrap();
+    keep("");
     delete(&t, "mine").unwrap();
-    t.put(ROOT, "b", &[2; 100_000]);
-    t.clock.advance(HOUR as i64 * SECOND);
     let taken = t.list(SNAPDIR);
+    assert_eq!((trash(&t, ROOT).len(), taken.len()), (1, 2));
+    keep("free=100%");
     t.fs.prune_schedules(LineId::MAIN, None).unwrap();
-    assert_eq!((trash(&t, ROOT).len(), t.list(SNAPDIR)), (0, taken));
+    assert_eq!((trash(&t, ROOT).len(), t.list(SNAPDIR)), (0, taken[1..].to_vec()));
 }
 
 #[test]
