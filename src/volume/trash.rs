@@ -135,9 +135,15 @@ impl VolumeState {
         views.filter(|view| !bases.contains(view)).collect()
     }
 
-    fn next_trash(&self, what: Trashed, name: &[u8], new: &NewTrash<'_>) -> Result<TrashRecord> {
+    /// A record of something, after so many others that are to go there as well.
+    fn next_trash(
+        &self,
+        (what, name): (Trashed, &[u8]),
+        new: &NewTrash<'_>,
+        others: usize,
+    ) -> Result<TrashRecord> {
         Ok(TrashRecord {
-            number: self.trash.next()?,
+            number: self.trash.next_after(others)?,
             what,
             name: name.to_vec(),
             since_secs: new.since_secs,
@@ -253,6 +259,12 @@ impl Volume {
         state.trash.all().filter_map(as_it_was).collect()
     }
 
+    /// As if the trash had taken all that it ever takes, but for so much.
+    #[cfg(test)]
+    pub fn use_up_trash(&self, left: u64) {
+        self.turn().alone().trash.use_up(left);
+    }
+
     /// What is over at this age of the store.
     pub fn ended_trash(&self, age_secs: u64) -> Vec<TrashRecord> {
         self.state.read().trash.all().filter(|trash| trash.ends <= age_secs).cloned().collect()
@@ -299,8 +311,7 @@ impl Volume {
         let mut records = Vec::new();
         for id in go {
             let name = turn.own_snapshot(id)?.name.clone();
-            let trash = turn.next_trash(Trashed::Snapshot(id, line), &name, new)?;
-            records.push(TrashRecord { number: trash.number + records.len() as u64, ..trash });
+            records.push(turn.next_trash((Trashed::Snapshot(id, line), &name), new, records.len())?);
         }
         let age = AgeRecord { secs: new.age.secs.max(turn.holds.age.secs), ..new.age };
         let state = turn.alone();
@@ -334,7 +345,7 @@ impl Volume {
             prepare(txn)?;
             txn.switch_to(line)
         })?;
-        let trash = txn.state().next_trash(Trashed::Line(line, record.state), &record.name, new)?;
+        let trash = txn.state().next_trash((Trashed::Line(line, record.state), &record.name), new, 0)?;
         let age = AgeRecord { secs: new.age.secs.max(txn.state().holds.age.secs), ..new.age };
         let mut effects = vec![Effect::SetAge(age), Effect::Trash(trash.clone())];
         effects.extend(effects_of(&bases));

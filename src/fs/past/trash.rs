@@ -4,7 +4,7 @@
 //! with a trial, after a merge, at the end of its time) goes for good. Where there is no room for the record, what was to be deleted is, at once.
 
 use super::clonedir::CloneEnd;
-use super::deletion::Deletion;
+use super::deletion::{Deletion, Gone};
 use super::holds::moment;
 use super::snapdir::{OneAtATime, Past, check_snapshot_name};
 use crate::format::LineId;
@@ -50,6 +50,16 @@ impl Past {
             Err(Error::NoSpace | Error::LimitReached) => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// Where something has gone that was deleted for good: told if it was to be in the trash.
+    pub(super) fn gone_for_good(&self, deletion: Deletion<'_>, name: &[u8]) -> Gone {
+        if !self.has_trash_for(deletion) {
+            return Gone::ForGood;
+        }
+        let name = crate::names::shown_bytes(name);
+        log::warn!("'{name}' has gone for good: there was no room for it in the trash");
+        Gone::NoRoomInTrash
     }
 
     /// What of a line is in the trash: its snapshots, and the clones that were made from it; of the main line, all clones. What was deleted
@@ -176,7 +186,7 @@ impl Past {
     }
 
     /// Drops a clone, into the trash if there is one, by whoever that is.
-    pub fn discard_clone(&self, name: &[u8], by: &Provenance) -> Result<()> {
+    pub fn discard_clone(&self, name: &[u8], by: &Provenance) -> Result<Gone> {
         let line = self.commits.heads.volume.find_line(name).ok_or(Error::NotFound)?;
         self.drop_line_if(line.id, self.end_by_user(line.id, by))
     }
