@@ -20,7 +20,7 @@ use crate::format::log::Effect;
 use crate::format::provenance::Provenance;
 use crate::format::trash::{TrashRecord, Trashed};
 use crate::format::view::Role;
-use crate::format::{FormatError, LineId, ViewId};
+use crate::format::{Epoch, FormatError, LineId, ViewId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How the names of lines in the trash begin: nobody can give one such.
@@ -37,6 +37,16 @@ impl NumberedRecord for TrashRecord {
     fn decode(bytes: &[u8]) -> std::result::Result<TrashRecord, FormatError> {
         TrashRecord::decode(bytes)
     }
+}
+
+/// What comes back of the trash follows from this, as far as commits have brought in what was changed.
+#[derive(PartialEq, Eq)]
+pub(super) struct TrashCounted {
+    epoch: Epoch,
+    /// How often a line has changed, and how many views are deleted and still there.
+    lines: u64,
+    deleted: usize,
+    numbers: Vec<u64>,
 }
 
 /// What is to be put into the trash, by whom and for how long.
@@ -109,6 +119,15 @@ impl VolumeState {
     /// All of it.
     pub(super) fn trash_numbers(&self) -> Vec<u64> {
         self.trash.all().map(|trash| trash.number).collect()
+    }
+
+    fn trash_counted(&self) -> TrashCounted {
+        TrashCounted {
+            epoch: self.epoch,
+            lines: self.lines.changes,
+            deleted: self.deletes.len() + self.postponed.len(),
+            numbers: self.trash_numbers(),
+        }
     }
 
     /// The views that go when it is emptied.
@@ -280,13 +299,22 @@ impl Volume {
         state.trash.all().filter(may_go).map(|trash| trash.number).collect()
     }
 
-    /// How much there is in the trash, and how many bytes come back when it is emptied. Costs what [`Volume::would_free`] does.
+    /// How much there is in the trash, and how many bytes come back when it is emptied: planned when something has come there, or
+    /// was deleted, or a commit has brought in what was changed.
     pub fn trash_bytes(&self) -> Result<(usize, u64)> {
-        let (count, views) = {
-            let state = self.state.read();
-            (state.trash.all().count(), state.views_in_trash())
-        };
-        if views.is_empty() { Ok((count, 0)) } else { Ok((count, self.would_free(views)?)) }
+        let now = self.state.read().trash_counted();
+        let count = now.numbers.len();
+        if count == 0 {
+            return Ok((0, 0));
+        }
+        if let Some((of, bytes)) = &*self.trash_counted.lock()
+            && *of == now
+        {
+            return Ok((count, *bytes));
+        }
+        let bytes = self.planner()?.would_free_with_trash(&[], &[])?;
+        *self.trash_counted.lock() = Some((now, bytes));
+        Ok((count, bytes))
     }
 
     /// Puts a snapshot into the trash, as [`Volume::delete_snapshot`] deletes it.
