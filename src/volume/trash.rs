@@ -20,7 +20,7 @@ use crate::format::log::Effect;
 use crate::format::provenance::Provenance;
 use crate::format::trash::{TrashRecord, Trashed};
 use crate::format::view::Role;
-use crate::format::{Epoch, FormatError, LineId, ViewId};
+use crate::format::{FormatError, LineId, ViewId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How the names of lines in the trash begin: nobody can give one such.
@@ -37,16 +37,6 @@ impl NumberedRecord for TrashRecord {
     fn decode(bytes: &[u8]) -> std::result::Result<TrashRecord, FormatError> {
         TrashRecord::decode(bytes)
     }
-}
-
-/// What comes back of the trash follows from this, as far as commits have brought in what was changed.
-#[derive(PartialEq, Eq)]
-pub(super) struct TrashCounted {
-    epoch: Epoch,
-    /// How often a line has changed, and how many views are deleted and still there.
-    lines: u64,
-    deleted: usize,
-    numbers: Vec<u64>,
 }
 
 /// What is to be put into the trash, by whom and for how long.
@@ -119,15 +109,6 @@ impl VolumeState {
     /// All of it.
     pub(super) fn trash_numbers(&self) -> Vec<u64> {
         self.trash.all().map(|trash| trash.number).collect()
-    }
-
-    fn trash_counted(&self) -> TrashCounted {
-        TrashCounted {
-            epoch: self.epoch,
-            lines: self.lines.changes,
-            deleted: self.deletes.len() + self.postponed.len(),
-            numbers: self.trash_numbers(),
-        }
     }
 
     /// The views that go when it is emptied.
