@@ -479,9 +479,8 @@ impl Engine for Open {
         deleting::carry_out(&self.fs, &self.store, (order, by), progress)
     }
 
-    fn discard_clone(&self, name: &[u8], by: &Provenance, now: bool) -> Result<(), Failure> {
-        let dropped = if now { self.fs.drop_clone(name) } else { self.fs.discard_clone(name, by) };
-        dropped.map_err(|e| held::told_kept_clone(&self.fs, name, &e))
+    fn discard_clone(&self, name: &[u8], by: &Provenance, now: bool) -> Result<Value, Failure> {
+        deleting::drop_clone(&self.fs, name, (!now).then_some(by))
     }
 
     fn trash(&self, at: NodeId, order: &TrashOrder) -> Result<Value, Failure> {

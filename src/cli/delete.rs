@@ -1,7 +1,7 @@
 //! `delete`: snapshots by names, patterns and times, through the daemon; and waiting for the space of what was deleted.
 
 use super::args::DeleteArgs;
-use super::delete_order::{DeleteOrder, encode};
+use super::delete_order::{DeleteOrder, NO_ROOM_IN_TRASH, encode, told_no_room};
 use super::output::{self, counted};
 use super::snapshots::{daemon_for_changes, put_maker, written};
 use super::usage;
@@ -55,6 +55,8 @@ pub(super) fn run(args: &DeleteArgs) -> Result<(), Failure> {
     if json && !args.wait {
         written(output::print_json(&for_programs(&answer, args.dry_run)))?;
     }
+    let no_room = names::get_list(&answer, NO_ROOM_IN_TRASH).unwrap_or_default();
+    no_room.iter().for_each(|name| eprintln!("snapfs: {}", told_no_room(name)));
     if args.wait {
         wait(&client, json)?;
         if json {
@@ -102,6 +104,10 @@ fn for_programs(answer: &Value, dry_run: bool) -> Value {
         if let Some(bytes) = answer[key].as_u64() {
             object[key] = bytes.into();
         }
+    }
+    if let Some(all) = names::get_list(answer, NO_ROOM_IN_TRASH) {
+        let list: Vec<&OsStr> = all.iter().map(|name| OsStr::from_bytes(name)).collect();
+        names::put_list(&mut object, NO_ROOM_IN_TRASH, &list);
     }
     let gone = gone(answer);
     let list: Vec<&OsStr> = gone.iter().map(|name| OsStr::from_bytes(name)).collect();

@@ -9,6 +9,9 @@ use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+/// What answers say of that which has gone for good because there was no room for it in the trash: its names; of one, if it has.
+pub(super) const NO_ROOM_IN_TRASH: &str = "no_room_in_trash";
+
 /// Which snapshots of a line are to go.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DeleteOrder {
@@ -79,6 +82,11 @@ pub(super) fn decode(args: &Value, at: NodeId) -> Result<DeleteOrder, Failure> {
         now: args["now"] == true,
         is_waited_for: args["wait"] == true,
     })
+}
+
+/// What a name is told as that has gone for good and should not have.
+pub(super) fn told_no_room(name: &[u8]) -> String {
+    format!("{}: gone for good: there was no room for it in the trash", names::shown_bytes(name))
 }
 
 /// What a name that meets nothing is told as.

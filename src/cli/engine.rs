@@ -25,7 +25,7 @@ use crate::names;
 use crate::ops::{KernelRef, NodeId, Operations, Timestamp};
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Summary, Wanted};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -507,9 +507,9 @@ pub trait Engine: Send + Sync {
     ) -> Result<Value, Failure> {
         order.by_name_alone(&mut |name| self.delete(order.at, name))
     }
-    /// Drops a clone as users do: into the trash if there is one, unless it is to go now.
-    fn discard_clone(&self, name: &[u8], _by: &Provenance, _now: bool) -> Result<(), Failure> {
-        self.drop_clone(name)
+    /// Drops a clone as users do: into the trash if there is one, unless it is to go now. Says what came of it: an object.
+    fn discard_clone(&self, name: &[u8], _by: &Provenance, _now: bool) -> Result<Value, Failure> {
+        self.drop_clone(name).map(|()| json!({}))
     }
     /// Carries out an order about the trash. Says what came of it: an object, or an array of what is in it.
     fn trash(&self, _at: NodeId, _order: &TrashOrder) -> Result<Value, Failure> {

@@ -21,6 +21,35 @@ pub(super) fn is_pattern(name: &[u8]) -> bool {
     name.iter().any(|b| matches!(b, b'*' | b'?' | b'[' | b'\\'))
 }
 
+/// A word that means a name alone, wherever names go before patterns: another name is not that word, and when the name is gone nothing
+/// else is meant.
+pub(super) fn literal(name: &[u8], mut is_another: impl FnMut(&[u8]) -> bool) -> Vec<u8> {
+    if !is_pattern(name) {
+        return name.to_vec();
+    }
+    // A class may say its one character as often as it likes: there are more such words than names.
+    let as_class = |byte: u8, times: usize| {
+        let one = if byte == b'\\' { &br"\\"[..] } else { &[byte][..] };
+        [b"[", &one.repeat(times)[..], b"]"].concat()
+    };
+    let word = |times: usize| -> Vec<u8> {
+        let part = |byte: &u8| match (is_pattern(&[*byte]), times) {
+            (false, _) => vec![*byte],
+            (true, 0) => vec![b'\\', *byte],
+            (true, times) => as_class(*byte, times),
+        };
+        name.iter().flat_map(part).collect()
+    };
+    let mut times = 0;
+    loop {
+        let word = word(times);
+        if !is_another(&word) {
+            return word;
+        }
+        times += 1;
+    }
+}
+
 /// The character that bytes begin with, or their first byte if they begin with none, and how long it is.
 fn first_of(bytes: &[u8]) -> Option<(u32, usize)> {
     let first = *bytes.first()?;
@@ -147,6 +176,23 @@ mod tests {
                 means(rest, name) || first_of(name).is_some_and(|(_, len)| means(parts, &name[len..]))
             }
             Some((part, rest)) => part.matched(name).is_some_and(|len| means(rest, &name[len..])),
+        }
+    }
+
+    #[test]
+    fn a_name_is_told_as_what_means_it_alone() {
+        let [plain, brackets] = [br"a\*b".to_vec(), b"a[*]b".to_vec()];
+        for others in [vec![], vec![plain.clone()], vec![plain, brackets, b"a[**]b".to_vec()]] {
+            for name in
+                [&b"build[1]"[..], b"*", br"a\?", b"-x", b"plain", b"a*b", br"\", b"]]", b"@x*", b"\xff?"]
+            {
+                let word = literal(name, |word| others.iter().any(|other| other == word));
+                assert!(word == name || !others.contains(&word));
+                assert!(word == name || is_pattern(&word));
+                let all = others.iter().map(|name| &name[..]).chain([name, b"build1", b"aab", b"a", b"@xy"]);
+                let meant: Vec<&[u8]> = all.filter(|name| Pattern::parse(&word).means(name)).collect();
+                assert_eq!(meant, [name], "{}", String::from_utf8_lossy(&word));
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use super::delete_order::DeleteOrder;
 use super::deleting::meant;
 use super::held::told_kept;
 use super::output::rfc3339;
+use super::pattern::literal;
 use super::refusal::{told, told_clone};
 use super::space_order::{SpaceOrder, SpaceQuestion};
 use crate::ctl::Failure;
@@ -40,9 +41,12 @@ pub(super) fn answer(
             let planner = planner()?;
             let line = fs.line_at(order.at).map_err(fails)?;
             let plan = fs.plan_room(&planner, line, *bytes).map_err(fails)?;
-            let rows: Vec<Value> = plan.snapshots.iter().map(snapshot).collect();
+            let is_a_name = |word: &[u8]| fs.volume().find_snapshot(line, word).is_some();
+            let row = |s: &SnapshotInfo| with_word(snapshot(s), &literal(&s.name, is_a_name));
+            let rows: Vec<Value> = plan.snapshots.iter().map(row).collect();
             Ok(json!({
                 "wanted_bytes": bytes, "freed_bytes": plan.freed, "is_enough": plan.is_enough, "snapshots": rows,
+                "has_trash": fs.trash_secs().is_some(),
             }))
         }
     }
@@ -54,6 +58,12 @@ fn snapshot(s: &SnapshotInfo) -> Value {
     });
     put(&mut object, "name", &s.name);
     object
+}
+
+/// With the word that means it in commands.
+fn with_word(mut snapshot: Value, word: &[u8]) -> Value {
+    put(&mut snapshot, "word", word);
+    snapshot
 }
 
 fn put(object: &mut Value, key: &str, name: &[u8]) {
@@ -103,7 +113,7 @@ fn parts(fs: &Fs, planner: &Planner<'_>) -> Result<Value, VolumeError> {
         "used_bytes": parts.used, "live_bytes": parts.live, "snapshots_bytes": parts.snapshots,
         "tables_bytes": parts.tables, "freeing_bytes": parts.freeing,
         "saved_by_sharing_bytes": parts.saved_by_sharing, "may_free_bytes": fs.may_free(),
-        "trash_bytes": volume.trash_bytes()?.1,
+        "trash_bytes": planner.would_free_with_trash(&[], &[])?,
     }))
 }
 
@@ -177,4 +187,66 @@ fn staying(fs: &Fs, plan: &DeletionPlan) -> Vec<Value> {
         row
     };
     plan.staying.iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::deleting;
+    use super::*;
+    use crate::clock::Clock;
+    use crate::fixtures::{ADMIN, bytes, put, snapshot as take};
+    use crate::format::provenance::Provenance;
+    use crate::fs::FsOptions;
+    use crate::ops::{NodeId, Operations};
+    use crate::volume::Volume;
+
+    /// The words of a plan mean what was planned, and it is gone for good, whatever else is called as a word would be.
+    #[test]
+    fn what_is_planned_is_what_its_words_delete() {
+        for trash in [None, Some(3600)] {
+            let fs = Fs::open(Volume::memory(1 << 30), FsOptions::default(), Clock::manual(1000)).unwrap();
+            fs.volume().set_terms(LineId::MAIN, |terms| terms.trash = trash).unwrap();
+            for (n, name) in ["a*b", r"a\*b", "a[*]b", "newest"].iter().enumerate() {
+                let node = put(&fs, NodeId::ROOT, "big", &bytes(n as u64, (4 - n) << 20));
+                fs.commit().unwrap();
+                take(&fs, name);
+                fs.unlink(&ADMIN, NodeId::ROOT, b"big").unwrap();
+                fs.forget(node);
+            }
+            fs.commit().unwrap();
+            let ask = |question| {
+                let order = SpaceOrder { at: NodeId::ROOT, question };
+                answer(&fs, Path::new("store"), &order, &mut |_| true).unwrap()
+            };
+            let plan = ask(SpaceQuestion::Room(1 << 20));
+            let rows = plan["snapshots"].as_array().unwrap();
+            assert_eq!(rows.iter().map(|row| row["name"].as_str().unwrap()).collect::<Vec<_>>(), ["a*b"]);
+            assert_eq!(plan["has_trash"], trash.is_some());
+            let order = DeleteOrder {
+                at: NodeId::ROOT,
+                names: rows.iter().filter_map(|row| names::get(row, "word")).collect(),
+                before: None,
+                after: None,
+                dry_run: false,
+                now: trash.is_some(),
+                is_waited_for: true,
+            };
+            let delete = || {
+                let by = Provenance::default();
+                deleting::carry_out(&fs, Path::new("store"), (&order, &by), &mut |_| true).unwrap()
+            };
+            let used = || ask(SpaceQuestion::Parts)["snapshots_bytes"].as_u64().unwrap();
+            let before = used();
+            let told = delete();
+            assert_eq!(names::get_list(&told, "deleted").unwrap(), [b"a*b"], "{told}");
+            assert_eq!(
+                (Some(before - used()), told["frees"].as_u64()),
+                (plan["freed_bytes"].as_u64(), plan["freed_bytes"].as_u64())
+            );
+            // Once more it means nothing.
+            let told = delete();
+            assert!(names::get_list(&told, "deleted").unwrap().is_empty(), "{told}");
+            assert_eq!(fs.snapshots().len(), 3);
+        }
+    }
 }

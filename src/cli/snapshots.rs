@@ -1,6 +1,7 @@
 //! `create`, `list`, `rename`, `clone`, `drop`: snapshots and clones, through the daemon; listing also without one.
 
 use super::args::{CloneArgs, CreateArgs, DropArgs, Json, ListArgs, Method, RenameArgs};
+use super::delete_order::{NO_ROOM_IN_TRASH, told_no_room};
 use super::engine::{Backend, HydrateOrder, OpenFor, StoreOptions, StreamOrder};
 use super::freeze_order;
 use super::list_chart::{self, ChartLook};
@@ -258,13 +259,19 @@ fn each(
     json: &Json,
 ) -> Result<(), Failure> {
     let client = daemon_for_changes(target)?;
-    let (mut done, mut first) = (Vec::new(), None);
+    let (mut done, mut no_room, mut first) = (Vec::new(), Vec::new(), None);
     for name in all {
         let mut request = json!({"now": now});
         names::put(&mut request, "name", name);
         put_maker(&mut request, None);
         match client.call(verb, request, &mut |_| {}) {
-            Ok(_) => done.push(name),
+            Ok(answer) => {
+                done.push(name);
+                if answer[NO_ROOM_IN_TRASH] == true {
+                    eprintln!("snapfs: {}", told_no_room(name.as_bytes()));
+                    no_room.push(name);
+                }
+            }
             Err(f) if first.is_none() => first = Some(f),
             Err(f) => eprintln!("snapfs: {f}"),
         }
@@ -272,6 +279,9 @@ fn each(
     if json.json {
         let mut answer = json!({});
         names::put_list(&mut answer, done_key, &done);
+        if !no_room.is_empty() {
+            names::put_list(&mut answer, NO_ROOM_IN_TRASH, &no_room);
+        }
         written(output::print_json(&answer))?;
     }
     first.map_or(Ok(()), Err)

@@ -137,9 +137,11 @@ fn plan_room(backend: &dyn Backend, target: &Path, args: &PlanFreeArgs) -> Resul
     let all = list(&answer, "snapshots");
     let is_served = Client::connect(target).is_ok();
     let command = (!all.is_empty() && is_served).then(|| {
-        let words = all.iter().filter_map(|s| names::get(s, "name")).map(|name| shell_word(&literal(&name)));
+        let words = all.iter().filter_map(|s| names::get(s, "word")).map(|word| shell_word(&word));
         let target = shell_word(target.as_os_str().as_bytes());
-        format!("snapfs delete {target} -- {}", words.collect::<Vec<_>>().join(" "))
+        // What goes into the trash brings nothing back.
+        let now = if answer["has_trash"] == true { " --now" } else { "" };
+        format!("snapfs delete {target}{now} -- {}", words.collect::<Vec<_>>().join(" "))
     });
     let is_enough = answer["is_enough"] == true;
     answer["command"] = command.clone().into();
@@ -153,12 +155,6 @@ fn plan_room(backend: &dyn Backend, target: &Path, args: &PlanFreeArgs) -> Resul
         size(args.bytes)
     );
     Ok(NOT_SO)
-}
-
-/// A name as a pattern that means it alone: when it is gone, and the command is run again, nothing else goes.
-fn literal(name: &[u8]) -> Vec<u8> {
-    let escaped = |b: &u8| if b"*?[\\".contains(b) { vec![b'\\', *b] } else { vec![*b] };
-    name.iter().flat_map(escaped).collect()
 }
 
 /// A word as shells take it back, whatever bytes are in it.
@@ -293,17 +289,7 @@ fn room_text(answer: &Value, command: Option<&str>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pattern::Pattern;
     use super::*;
-
-    #[test]
-    fn a_name_is_a_pattern_that_means_it_alone() {
-        for name in [&b"build[1]"[..], b"*", br"a\?", b"-x", b"plain"] {
-            let word = literal(name);
-            assert!(!super::super::pattern::is_pattern(&word) || Pattern::parse(&word).means(name));
-            assert!(!Pattern::parse(&word).means(b"build1"));
-        }
-    }
 
     #[test]
     fn words_survive_a_shell() {

@@ -136,8 +136,7 @@ impl Handler for Verbs {
             }
             "drop" => {
                 let by = of_command(args, Reason::User);
-                self.engine.discard_clone(&name(args, "name")?, &by, args["now"] == true)?;
-                Ok(json!({}))
+                self.engine.discard_clone(&name(args, "name")?, &by, args["now"] == true)
             }
             "try" => {
                 let provenance = of_command(args, Reason::Trial);

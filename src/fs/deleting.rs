@@ -1,7 +1,7 @@
 //! Deletion of many snapshots by one order.
 
 use super::file_system::Fs;
-use super::past::Deletion;
+use super::past::{Deletion, Gone};
 use crate::ops::{NodeId, Result};
 use crate::volume::SnapshotInfo;
 
@@ -25,17 +25,18 @@ impl Fs {
         all: &[SnapshotInfo],
         told: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Vec<Result<()>>> {
-        self.discard_snapshots_of(at, all, Deletion::Final, told)
+        let done = self.discard_snapshots_of(at, all, Deletion::Final, told)?;
+        Ok(done.into_iter().map(|done| done.map(drop)).collect())
     }
 
-    /// The same, or into the trash if they are wanted there and there is one.
+    /// The same, or into the trash if they are wanted there and there is one: says where each has gone.
     pub fn discard_snapshots_of(
         &self,
         at: NodeId,
         all: &[SnapshotInfo],
         deletion: Deletion<'_>,
         told: &mut dyn FnMut(usize) -> bool,
-    ) -> Result<Vec<Result<()>>> {
+    ) -> Result<Vec<Result<Gone>>> {
         self.past.delete_snapshots(&*self.heads.at(at)?, all, deletion, told)
     }
 }

@@ -79,7 +79,7 @@ pub use options::{
 };
 
 pub use past::{
-    Applications, Cover, DELETED_AT_ONCE, Deletion, GoesOn, GuardedChange, HasToo, HoldTerms, InTheWay,
+    Applications, Cover, DELETED_AT_ONCE, Deletion, GoesOn, Gone, GuardedChange, HasToo, HoldTerms, InTheWay,
     OpenForWriting, OpenWithoutName, Prepared, Promoted, PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan,
     PurgedIn, Reached, Switched, Uncovered, Undoable,
 };

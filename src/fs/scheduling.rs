@@ -5,7 +5,7 @@
 //! from the one before, and it is lost with the mount.
 //!
 //! Deletion goes in steps: some snapshots in each look, each for itself. For want of space none is deleted while what was
-//! deleted before is on its way back.
+//! deleted before is on its way back, and none before what brings enough back in the trash.
 
 use super::file_system::Fs;
 use super::heads::Head;
@@ -13,7 +13,7 @@ use super::past::{Applications, WatchedSchedule, moment};
 use crate::format::line::{LineRecord, LineState};
 use crate::format::{LineId, ViewId};
 use crate::ops::{Error, Result, RoomFor};
-use crate::schedule::{Cadence, Ruling, Schedule, Share, TakenSnapshot, decide, thinning_order};
+use crate::schedule::{Cadence, Ruling, Schedule, Share, TakenSnapshot, decide, least_loss, thinning_order};
 use crate::volume::{Planner, SnapshotInfo};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,6 +33,9 @@ const ROOM_INTERVAL: Duration = Duration::from_secs(2);
 const MARGIN_SHARE: u64 = 4;
 /// If all that may go is not enough, less than one in so many bytes of a store is no reason to delete anything.
 const NEXT_TO_NOTHING_SHARE: u64 = 1024;
+/// Nor is less than that, or one in so many bytes of what is wanted, a reason to empty something in the trash: that is well within
+/// the margin.
+const MISSED_SHARE: u64 = 2 * MARGIN_SHARE;
 
 /// How a schedule is doing.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -75,6 +78,47 @@ pub struct RuledSnapshot {
     pub ruling: Ruling,
     /// It goes for want of space, whatever the ruling: because of this.
     pub thinned: Option<&'static str>,
+}
+
+/// What is to become of the snapshots of a schedule, and of the trash because it wants space.
+struct Rulings {
+    /// Its snapshots, oldest first.
+    rows: Vec<RuledSnapshot>,
+    /// What is to go from the trash before any of them goes for want of space: what was deleted first first.
+    trash: Vec<u64>,
+}
+
+/// What may go for want of space, and what comes back of it.
+struct Floor<'p> {
+    planner: &'p Planner<'p>,
+    /// What may go from the trash, what was deleted first first.
+    trash: Vec<u64>,
+    /// Snapshots that go whatever is wanted; and those that may, first what goes first.
+    anyway: Vec<ViewId>,
+    order: Vec<ViewId>,
+}
+
+impl Floor<'_> {
+    /// What comes back with some of the trash, by their places in it, and the first so many snapshots.
+    fn freed(&self, trash: &[usize], snapshots: usize) -> Result<u64> {
+        let trash = trash.iter().map(|i| self.trash[*i]).collect();
+        Ok(self.planner.would_free_emptying(&[&self.anyway, &self.order[..snapshots]].concat(), &trash)?)
+    }
+
+    /// What goes from the trash so that so much comes back, and how many snapshots do. The trash comes first, but for what is in it
+    /// that brings next to nothing; and if all is not enough, nothing goes that brings next to nothing.
+    fn plan(&self, wanted: u64, total: u64) -> Result<(Vec<u64>, usize)> {
+        let nothing = total / NEXT_TO_NOTHING_SHARE;
+        let all: Vec<usize> = (0..self.trash.len()).collect();
+        let wanted = wanted.min(self.freed(&all, self.order.len())?.saturating_sub(nothing));
+        let snapshots = fewest(self.order.len(), |n| Ok(self.freed(&all, n)? >= wanted))?;
+        let enough = wanted - nothing.min(wanted / MISSED_SHARE);
+        // What was deleted last is what somebody may miss.
+        let worths: Vec<u64> = (0..self.trash.len() as u64).collect();
+        let freed = &mut |trash: &[usize]| self.freed(trash, snapshots);
+        let go = least_loss(&worths, enough, self.planner.tries_max(), freed)?.unwrap_or(all);
+        Ok((go.into_iter().map(|i| self.trash[i]).collect(), snapshots))
+    }
 }
 
 /// When what no rule keeps goes.
@@ -167,7 +211,7 @@ impl Fs {
         let record = self.heads.volume.line(line)?;
         let mut all = Vec::new();
         for schedule in named(&record, name) {
-            all.extend(self.rulings(line, schedule, Unkept::GoesNow)?);
+            all.extend(self.rulings(line, schedule, Unkept::GoesNow)?.rows);
         }
         Ok(all)
     }
@@ -310,16 +354,16 @@ impl Fs {
         if !is_due {
             return Ok(false);
         }
-        if self.wanted_bytes(schedule).is_some() && self.past.empty_some_trash(TIMERS_PATIENCE)? {
-            // What is in the trash goes first, and its space is on its way.
-            self.commits.commit()?;
-            return Ok(true);
-        }
         let when = match self.past.timekeeper.seen.lock().clock.is_trusted() {
             true => Unkept::GoesNow,
             false => Unkept::GoesLater,
         };
-        let mut go = self.rulings(head.line, schedule, when)?;
+        let Rulings { rows: mut go, trash } = self.rulings(head.line, schedule, when)?;
+        if self.past.empty_these(&trash, PRUNED_AT_ONCE, TIMERS_PATIENCE)? > 0 {
+            // What is in the trash goes first, and its space is on its way.
+            self.commits.commit()?;
+            return Ok(true);
+        }
         // Want of space has nothing to do with what a clock says.
         go.retain(|ruled| ruled.thinned.is_some() || when == Unkept::GoesNow && ruled.ruling.goes());
         let more = go.len() > PRUNED_AT_ONCE;
@@ -339,10 +383,13 @@ impl Fs {
     }
 
     fn prune_all(&self, head: &Head, schedule: &Schedule) -> Result<Vec<SnapshotInfo>> {
-        while self.wanted_bytes(schedule).is_some() && self.past.empty_some_trash(USERS_PATIENCE)? {
+        let mut go = loop {
+            let Rulings { rows, trash } = self.rulings(head.line, schedule, Unkept::GoesNow)?;
+            if self.past.empty_these(&trash, PRUNED_AT_ONCE, USERS_PATIENCE)? == 0 {
+                break rows;
+            }
             self.commits.bring_back()?;
-        }
-        let mut go = self.rulings(head.line, schedule, Unkept::GoesNow)?;
+        };
         go.retain(|ruled| ruled.ruling.goes() || ruled.thinned.is_some());
         let go: Vec<SnapshotInfo> = go.into_iter().map(|ruled| ruled.snapshot).collect();
         Ok(self.past.drop_scheduled(head, &go, USERS_PATIENCE)?.gone)
@@ -363,7 +410,7 @@ impl Fs {
     }
 
     /// What is to become of the snapshots of a schedule: by its classes, and of what they leave, for want of space.
-    fn rulings(&self, line: LineId, schedule: &Schedule, unkept: Unkept) -> Result<Vec<RuledSnapshot>> {
+    fn rulings(&self, line: LineId, schedule: &Schedule, unkept: Unkept) -> Result<Rulings> {
         let all = self.past.scheduled(line, &schedule.name);
         let taken = self.past.as_taken(&all);
         let rulings = decide(schedule, &taken, moment(&self.heads.clock).0);
@@ -384,7 +431,7 @@ impl Fs {
             let ids = anyway.chain(order[..n].iter().copied()).map(|i| all[i].id);
             planner.would_free(&ids.chain(more.iter().copied()).collect::<Vec<_>>())
         };
-        let mut thinned = vec![None; all.len()];
+        let (mut thinned, mut trash) = (vec![None; all.len()], Vec::new());
         let total = self.heads.volume.space().total;
         if let (Some(budget), Some(planner)) = (schedule.budget.map(|share| bytes_of(share, total)), &planner)
         {
@@ -403,23 +450,27 @@ impl Fs {
             order[..n].iter().for_each(|i| thinned[*i] = Some("over its budget"));
         }
         if let (Some(wanted), Some(planner)) = (wanted, &planner) {
-            // If all of it is not enough, what brings next to nothing back does not go for that.
-            let most = freed(planner, order.len(), &[])?;
-            let wanted = wanted.min(most.saturating_sub(total / NEXT_TO_NOTHING_SHARE));
-            let n = fewest(order.len(), |n| Ok(freed(planner, n, &[])? >= wanted))?;
+            let anyway = (0..all.len()).filter(|i| going(i) && gives_space(i));
+            let floor = Floor {
+                planner,
+                trash: self.heads.volume.trash_that_may_go(),
+                anyway: anyway.map(|i| all[i].id).collect(),
+                order: order.iter().map(|i| all[*i].id).collect(),
+            };
+            let n;
+            (trash, n) = floor.plan(wanted, total)?;
             for i in &order[..n] {
                 thinned[*i] = thinned[*i].or(Some("space is wanted"));
             }
         }
         let rows = all.into_iter().zip(rulings).zip(thinned);
-        Ok(rows
-            .map(|((snapshot, ruling), thinned)| RuledSnapshot {
-                schedule: schedule.name.clone(),
-                snapshot,
-                ruling,
-                thinned,
-            })
-            .collect())
+        let rows = rows.map(|((snapshot, ruling), thinned)| RuledSnapshot {
+            schedule: schedule.name.clone(),
+            snapshot,
+            ruling,
+            thinned,
+        });
+        Ok(Rulings { rows: rows.collect(), trash })
     }
 
     /// How much is to come back so that a schedule leaves as much free as it is to. None while enough is free, or more is on its

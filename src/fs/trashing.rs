@@ -1,7 +1,7 @@
 //! The trash, for commands: what goes there, what is in it, and how it comes back.
 
 use super::file_system::Fs;
-use super::past::Deletion;
+use super::past::{Deletion, Gone};
 use crate::format::provenance::Provenance;
 use crate::format::trash::TrashRecord;
 use crate::ops::{NodeId, Result};
@@ -21,8 +21,8 @@ impl Fs {
         self.past.delete_snapshot(&*self.heads.at(at)?, name, Deletion::Kept(by))
     }
 
-    /// Drops a clone: into the trash, if there is one.
-    pub fn discard_clone(&self, name: &[u8], by: &Provenance) -> Result<()> {
+    /// Drops a clone: into the trash, if there is one. Says where it has gone.
+    pub fn discard_clone(&self, name: &[u8], by: &Provenance) -> Result<Gone> {
         self.past.discard_clone(name, by)
     }
 

@@ -62,7 +62,12 @@ impl<R: NumberedRecord> Numbered<R> {
 
     /// A number for one more.
     pub fn next(&self) -> Result<u64> {
-        match self.last {
+        self.next_after(0)
+    }
+
+    /// The same if so many more have one before.
+    pub fn next_after(&self, more: usize) -> Result<u64> {
+        match self.last + more as u64 {
             last if last + 1 < COUNTER_MAX => Ok(last + 1),
             _ => Err(VolumeError::LimitReached("all numbers of holds, or of the trash, are used up")),
         }
@@ -80,6 +85,12 @@ impl<R: NumberedRecord> Numbered<R> {
     pub fn remove(&mut self, number: u64) -> Option<R> {
         self.dirty.insert(number);
         self.map.remove(&number)
+    }
+
+    /// As if all numbers but so many had been given out.
+    #[cfg(test)]
+    pub fn use_up(&mut self, left: u64) {
+        self.last = COUNTER_MAX - 1 - left;
     }
 
     /// How many changed.

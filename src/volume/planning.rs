@@ -201,6 +201,22 @@ impl Planner<'_> {
         self.rehearse_all(draft, snapshots, points)
     }
 
+    /// What comes back with the next commits when these snapshots are deleted and these things in the trash go for good.
+    pub fn would_free_emptying(&self, snapshots: &[ViewId], trash: &BTreeSet<u64>) -> Result<u64> {
+        if trash.is_empty() {
+            return self.would_free(snapshots);
+        }
+        if self.now.counts_by_sums() {
+            let mut all = self.now.state.views_gone_with(trash);
+            all.retain(|id| !self.volume.shared.is_read(*id));
+            return self.sum(&[snapshots, &all].concat());
+        }
+        let mut draft = self.now.clone();
+        trash.iter().for_each(|number| draft.state.empty_trash(*number));
+        draft.give_up(snapshots, &[]);
+        Ok(self.rehearse(draft)?.freed)
+    }
+
     fn rehearse_all(&self, mut draft: Draft, snapshots: &[ViewId], points: &[ViewId]) -> Result<u64> {
         draft.give_up(snapshots, &[]);
         draft.give_up_unnamed(points);

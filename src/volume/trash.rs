@@ -21,7 +21,7 @@ use crate::format::provenance::Provenance;
 use crate::format::trash::{TrashRecord, Trashed};
 use crate::format::view::Role;
 use crate::format::{FormatError, LineId, ViewId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How the names of lines in the trash begin: nobody can give one such.
 const LINE_PREFIX: &str = ".trash-";
@@ -113,20 +113,38 @@ impl VolumeState {
 
     /// The views that go when it is emptied.
     pub(super) fn views_in_trash(&self) -> Vec<ViewId> {
-        let mut views = Vec::new();
-        for trash in self.trash.all() {
-            views.extend(trash.view());
-            if let Some(line) = trash.line() {
-                views.extend(self.lines.own(line));
-                views.extend(self.lines.head(line));
-            }
-        }
-        views
+        self.trash.all().flat_map(|trash| self.views_of_trash(trash)).collect()
     }
 
-    fn next_trash(&self, what: Trashed, name: &[u8], new: &NewTrash<'_>) -> Result<TrashRecord> {
+    /// The views that go with one thing in it, but for what is in the trash by itself.
+    fn views_of_trash(&self, trash: &TrashRecord) -> Vec<ViewId> {
+        let of_line = |line| self.lines.own(line).into_iter().chain(self.lines.head(line));
+        trash.view().into_iter().chain(trash.line().into_iter().flat_map(of_line)).collect()
+    }
+
+    /// The views that go with the next commits when these are emptied: not what a line that stays is compared with.
+    pub(super) fn views_gone_with(&self, trash: &BTreeSet<u64>) -> Vec<ViewId> {
+        let of_these = |t: &&TrashRecord| trash.contains(&t.number);
+        let lines: BTreeSet<LineId> =
+            self.trash.all().filter(of_these).filter_map(TrashRecord::line).collect();
+        let goes = |t: &&TrashRecord| {
+            of_these(t) || matches!(t.what, Trashed::Snapshot(_, line) if lines.contains(&line))
+        };
+        let stay = self.lines.records().filter(|line| !lines.contains(&line.id));
+        let bases: BTreeSet<ViewId> = stay.filter_map(|line| line.base).collect();
+        let views = self.trash.all().filter(goes).flat_map(|trash| self.views_of_trash(trash));
+        views.filter(|view| !bases.contains(view)).collect()
+    }
+
+    /// A record of something, after so many others that are to go there as well.
+    fn next_trash(
+        &self,
+        (what, name): (Trashed, &[u8]),
+        new: &NewTrash<'_>,
+        others: usize,
+    ) -> Result<TrashRecord> {
         Ok(TrashRecord {
-            number: self.trash.next()?,
+            number: self.trash.next_after(others)?,
             what,
             name: name.to_vec(),
             since_secs: new.since_secs,
@@ -242,18 +260,43 @@ impl Volume {
         state.trash.all().filter_map(as_it_was).collect()
     }
 
+    /// As if the trash had taken all that it ever takes, but for so much.
+    #[cfg(test)]
+    pub fn use_up_trash(&self, left: u64) {
+        self.turn().alone().trash.use_up(left);
+    }
+
     /// What is over at this age of the store.
     pub fn ended_trash(&self, age_secs: u64) -> Vec<TrashRecord> {
         self.state.read().trash.all().filter(|trash| trash.ends <= age_secs).cloned().collect()
     }
 
-    /// How much there is in the trash, and how many bytes come back when it is emptied. Costs what [`Volume::would_free`] does.
-    pub fn trash_bytes(&self) -> Result<(usize, u64)> {
-        let (count, views) = {
-            let state = self.state.read();
-            (state.trash.all().count(), state.views_in_trash())
+    /// What of it may go, what was deleted first first: the rest is needed by a purge.
+    pub fn trash_that_may_go(&self) -> Vec<u64> {
+        let state = self.state.read();
+        let may_go = |trash: &&TrashRecord| match trash.what {
+            Trashed::Snapshot(view, _) => self.check_may_go(&state, view).is_ok(),
+            Trashed::Line(line, _) => self.check_line_may_go(&state, line).is_ok(),
         };
-        if views.is_empty() { Ok((count, 0)) } else { Ok((count, self.would_free(views)?)) }
+        state.trash.all().filter(may_go).map(|trash| trash.number).collect()
+    }
+
+    /// How much there is in the trash, and how many bytes come back when it is emptied: planned when something has come there, or
+    /// was deleted, or a commit has brought in what was changed.
+    pub fn trash_bytes(&self) -> Result<(usize, u64)> {
+        let now = self.state.read().trash_counted();
+        let count = now.numbers.len();
+        if count == 0 {
+            return Ok((0, 0));
+        }
+        if let Some((of, bytes)) = &*self.trash_counted.lock()
+            && *of == now
+        {
+            return Ok((count, *bytes));
+        }
+        let bytes = self.planner()?.would_free_with_trash(&[], &[])?;
+        *self.trash_counted.lock() = Some((now, bytes));
+        Ok((count, bytes))
     }
 
     /// Puts a snapshot into the trash, as [`Volume::delete_snapshot`] deletes it.
@@ -278,8 +321,7 @@ impl Volume {
         let mut records = Vec::new();
         for id in go {
             let name = turn.own_snapshot(id)?.name.clone();
-            let trash = turn.next_trash(Trashed::Snapshot(id, line), &name, new)?;
-            records.push(TrashRecord { number: trash.number + records.len() as u64, ..trash });
+            records.push(turn.next_trash((Trashed::Snapshot(id, line), &name), new, records.len())?);
         }
         let age = AgeRecord { secs: new.age.secs.max(turn.holds.age.secs), ..new.age };
         let state = turn.alone();
@@ -313,7 +355,7 @@ impl Volume {
             prepare(txn)?;
             txn.switch_to(line)
         })?;
-        let trash = txn.state().next_trash(Trashed::Line(line, record.state), &record.name, new)?;
+        let trash = txn.state().next_trash((Trashed::Line(line, record.state), &record.name), new, 0)?;
         let age = AgeRecord { secs: new.age.secs.max(txn.state().holds.age.secs), ..new.age };
         let mut effects = vec![Effect::SetAge(age), Effect::Trash(trash.clone())];
         effects.extend(effects_of(&bases));
@@ -370,7 +412,7 @@ impl Volume {
             self.check_line_may_go(&turn, line)?;
             bases = turn.bases_after_end(line);
             let own = turn.lines.own(line);
-            records = RECORDS_OF_A_LINE + own.len() + bases.len();
+            records = turn.records_of_end(line) + bases.len();
             names = own.iter().filter_map(|id| turn.history.get(*id)).map(|view| view.name.clone()).collect();
         }
         self.reserve_records(&turn, records, ReserveFor::Delete)?;

@@ -4,7 +4,7 @@ mod guard;
 mod place;
 
 use guard::can_mount;
-use place::{Place, names, wait};
+use place::{Place, names, said, wait};
 use serde_json::Value;
 use snapfs::clock::Clock;
 use snapfs::device::{Access as DeviceAccess, FileDevice};
@@ -110,7 +110,15 @@ fn what_is_told_adds_up_and_what_is_planned_comes_true() {
     assert!(most.code == 1 && most.err.contains("cannot be reached"), "{most:?}");
     assert!(most.out.contains(r"snapfs delete mnt -- monday 'it'\''s tuesday'"), "{most:?}");
 
-    p.ok(&["delete", "mnt", "monday", "it's tuesday", "--wait"]);
+    // As it is printed it brings that back, and so it does where what is deleted would be in the trash.
+    p.ok(&["set", "trash=1h", "mnt"]);
+    let most = p.run(&["plan", "mnt", "free", "1T"]);
+    let command = most.out.lines().last().unwrap();
+    assert_eq!(command, r"snapfs delete mnt --now -- monday 'it'\''s tuesday'");
+    let script = format!("snapfs() {{ {} \"$@\"; }}; {command}", env!("CARGO_BIN_EXE_snapfs"));
+    let told = said(p.settle(&mut Command::new("sh")).args(["-euc", &script]));
+    assert_eq!(told.code, 0, "{told:?}");
+    p.ok(&["set", "trash=none", "mnt"]);
     let after = parts(&p, "mnt");
     assert_eq!(reached(&before) - reached(&after), number(&plan, "freed_bytes"));
 

@@ -7,6 +7,7 @@
 //!
 //! Nothing about it is stored. Clones are made, renamed and dropped one at a time, and so are snapshots meanwhile.
 
+use super::deletion::{Deletion, Gone};
 use super::snapdir::{OneAtATime, Past, check_snapshot_name};
 use crate::format::inode::Inode;
 use crate::format::line::LineRecord;
@@ -46,6 +47,13 @@ pub enum CloneEnd<'v> {
     UnchangedSince(&'v View),
     /// At once, whoever uses it, into the trash; for good, if there is no room for that. By whom.
     ToTrash(&'v Provenance),
+}
+
+/// A line that has gone.
+struct Ended {
+    name: Vec<u8>,
+    /// Where it has gone, if that is durable.
+    durable: Result<Gone>,
 }
 
 /// The way to a clone from the root of the main line.
@@ -160,12 +168,12 @@ impl Past {
     /// Drops a clone, with its snapshots: its name at once, its space in the background. What is open in it is so no more.
     pub fn drop_clone(&self, name: &[u8]) -> Result<()> {
         let line = self.commits.heads.volume.find_line(name).ok_or(Error::NotFound)?;
-        self.drop_line_if(line.id, CloneEnd::Now)
+        self.drop_line_if(line.id, CloneEnd::Now).map(drop)
     }
 
     /// Drops a clone that has not changed since this view of it; refused as busy otherwise.
     pub fn drop_merged(&self, clone: &LineRecord, view: &View) -> Result<()> {
-        self.drop_line_if(clone.id, CloneEnd::UnchangedSince(view))
+        self.drop_line_if(clone.id, CloneEnd::UnchangedSince(view)).map(drop)
     }
 
     /// Gives a clone another name.
@@ -195,18 +203,17 @@ impl Past {
     }
 
     fn drop_line_as(&self, line: LineId, end: CloneEnd<'_>) -> Result<()> {
-        self.drop_line_at(line, end)?.1
+        self.drop_line_at(line, end)?.durable.map(drop)
     }
 
-    /// Drops a line that may be in use, and tells of its name.
-    pub fn drop_line_if(&self, line: LineId, end: CloneEnd<'_>) -> Result<()> {
-        let (name, durable) = self.drop_line_at(line, end)?;
-        self.tell_clonedir(&name);
-        durable
+    /// Drops a line that may be in use, and tells of its name. Says where it has gone.
+    pub fn drop_line_if(&self, line: LineId, end: CloneEnd<'_>) -> Result<Gone> {
+        let ended = self.drop_line_at(line, end)?;
+        self.tell_clonedir(&ended.name);
+        ended.durable
     }
 
-    /// Unless it is refused, its name, which is gone then, and whether that is durable.
-    fn drop_line_at(&self, line: LineId, end: CloneEnd<'_>) -> Result<(Vec<u8>, Result<()>)> {
+    fn drop_line_at(&self, line: LineId, end: CloneEnd<'_>) -> Result<Ended> {
         let heads = &self.commits.heads;
         heads.check_writable()?;
         if line == heads.main().line && line != LineId::MAIN {
@@ -232,7 +239,7 @@ impl Past {
             return Err(Error::Busy);
         }
         self.commits.have_room_for_records(ReserveFor::Delete)?;
-        let mut kept = false;
+        let mut gone = Gone::ForGood;
         let remove = || {
             heads.volume.drop_line(line)?;
             heads.remove(line);
@@ -244,10 +251,11 @@ impl Past {
                 remove()?;
             }
             CloneEnd::ToTrash(by) => {
-                kept = self.trash_line(&head, by)?;
-                if !kept {
+                gone = Gone::ToTrash;
+                if !self.trash_line(&head, by)? {
                     let _no_commit = self.commits.hold_off();
                     remove()?;
+                    gone = self.gone_for_good(Deletion::Kept(by), &record.name);
                 }
             }
             CloneEnd::Unused => {
@@ -284,14 +292,14 @@ impl Past {
         kernel.detach_below(root, &path_of(&record.name));
         self.forget_clonedir();
         drop(held);
-        if kept {
-            return Ok((record.name, self.commits.sync_what_is_done()));
+        if gone == Gone::ToTrash {
+            return Ok(Ended { name: record.name, durable: self.commits.sync_what_is_done().map(|()| gone) });
         }
         // Clones that were made from it have shown them too.
         let names: Vec<_> = own.into_iter().map(|s| s.name).collect();
         self.tell_gone(&names);
         let durable = self.end_trial(&record).and_then(|()| self.commits.sync_what_is_done());
-        Ok((record.name, durable))
+        Ok(Ended { name: record.name, durable: durable.map(|()| gone) })
     }
 
     /// Unless it is refused the old name is gone; whether that is durable.
@@ -350,7 +358,7 @@ impl Past {
         let end = self.end_by_user(line.id, &by);
         match clonedir {
             MAIN_CLONEDIR => self.drop_line_as(line.id, end),
-            _ => self.drop_line_if(line.id, end),
+            _ => self.drop_line_if(line.id, end).map(drop),
         }
     }
 

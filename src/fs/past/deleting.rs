@@ -3,7 +3,7 @@
 //! Each batch is one record of the log and one turn at the state, and snapshots are held off for no longer than that. Names go with
 //! their batch; the space comes back in the background, as after any deletion. What is in use or held stays, and is told.
 
-use super::deletion::Deletion;
+use super::deletion::{Deletion, Gone};
 use super::holds::moment;
 use super::pick::moment_of;
 use super::snapdir::Past;
@@ -29,7 +29,7 @@ impl Past {
         Ok(heads.volume.snapshot_info(id).ok_or(Error::Stale)?.created)
     }
 
-    /// Deletes these snapshots, of a line, or has them in the trash, in batches; says of each whether that was done, or why not. `told` hears after each
+    /// Deletes these snapshots, of a line, or has them in the trash, in batches; says of each where it has gone, or why it stays. `told` hears after each
     /// batch how many were looked at, and ends it by false: the others are `Busy` then.
     pub fn delete_snapshots(
         &self,
@@ -37,12 +37,12 @@ impl Past {
         all: &[SnapshotInfo],
         deletion: Deletion<'_>,
         told: &mut dyn FnMut(usize) -> bool,
-    ) -> Result<Vec<Result<()>>> {
+    ) -> Result<Vec<Result<Gone>>> {
         self.commits.heads.check_writable()?;
         self.let_go_of_point();
         self.have_room_ahead(ReserveFor::Delete, &[])?;
         let since_secs = moment(&self.commits.heads.clock).0;
-        let mut done: Vec<Result<()>> = Vec::with_capacity(all.len());
+        let mut done: Vec<Result<Gone>> = Vec::with_capacity(all.len());
         for batch in all.chunks(DELETED_AT_ONCE) {
             match self.delete_batch(head, batch, (deletion, since_secs)) {
                 Ok(some) => done.extend(some),
@@ -85,17 +85,19 @@ impl Past {
         head: &Head,
         batch: &[SnapshotInfo],
         (deletion, since_secs): (Deletion<'_>, i64),
-    ) -> Result<Vec<Result<()>>> {
+    ) -> Result<Vec<Result<Gone>>> {
         let heads = &self.commits.heads;
         heads.check_writable()?;
         let held = self.one_at_a_time();
-        let mut done: Vec<Result<()>> = batch.iter().map(|s| self.check_deletable(head, s)).collect();
+        let check = |s| self.check_deletable(head, s).map(|()| Gone::ToTrash);
+        let mut done: Vec<Result<Gone>> = batch.iter().map(check).collect();
         let go: Vec<&SnapshotInfo> =
             batch.iter().zip(&done).filter(|(_, told)| told.is_ok()).map(|(s, _)| s).collect();
         let ids: Vec<_> = go.iter().map(|s| s.id).collect();
         let into_trash = self.with_new_trash_of(since_secs, deletion, |new| {
             self.commits.once_with_space(|| Ok(heads.volume.trash_snapshots(head.line, &ids, new)?))
         })?;
+        let is_in_trash = into_trash.is_some();
         let deleted = match into_trash {
             Some(told) => told,
             // There may be room in the trash for each by itself.
@@ -105,7 +107,10 @@ impl Past {
         let deleted = deleted.into_iter().map(|told| told.map_err(Error::from));
         let mut names = Vec::new();
         for ((told, s), deleted) in done.iter_mut().filter(|told| told.is_ok()).zip(go).zip(deleted) {
-            *told = deleted;
+            *told = deleted.map(|()| match is_in_trash {
+                true => Gone::ToTrash,
+                false => self.gone_for_good(deletion, &s.name),
+            });
             if told.is_ok() {
                 let root = NodeId::snapshot(s.slot.0, Ino::ROOT.0);
                 heads.kernel().detach_below(root, &[&heads.options.snapdir_name[..], b"/", &s.name].concat());

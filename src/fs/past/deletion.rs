@@ -10,3 +10,14 @@ pub enum Deletion<'p> {
     /// For good.
     Final,
 }
+
+/// Where something has gone that was deleted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gone {
+    /// Into the trash.
+    ToTrash,
+    /// For good, as it was asked for, or because there is no trash.
+    ForGood,
+    /// For good, because there was no room for it in the trash.
+    NoRoomInTrash,
+}

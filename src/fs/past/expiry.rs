@@ -100,7 +100,7 @@ impl Past {
             };
         }
         match self.drop_line_if(line.id, CloneEnd::Unused) {
-            Ok(()) => log::info!("the clone '{name}' was dropped: {why}"),
+            Ok(_) => log::info!("the clone '{name}' was dropped: {why}"),
             Err(Error::Busy | Error::Frozen) => {
                 log::debug!("the clone '{name}' stays while it is in use: {why}")
             }

@@ -39,7 +39,7 @@ pub use arriving::{AtWork, arrival_key, arrival_name};
 pub use clonedir::{MAIN_CLONEDIR, clonedir_ttl};
 pub use covers::Uncovered;
 pub use deleting::DELETED_AT_ONCE;
-pub use deletion::Deletion;
+pub use deletion::{Deletion, Gone};
 pub use holds::{HoldTerms, moment};
 pub use pick::moment_of;
 pub use promote::{Promoted, PromotionOrder};

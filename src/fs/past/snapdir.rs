@@ -455,6 +455,7 @@ impl Past {
             self.with_new_trash(deletion, |new| Ok(volume.trash_snapshot(head.line, info.id, new)?))?;
         if kept.is_none() {
             volume.delete_snapshot(head.line, info.id)?;
+            self.gone_for_good(deletion, name);
         }
         let root = NodeId::snapshot(info.slot.0, Ino::ROOT.0);
         let heads = &self.commits.heads;

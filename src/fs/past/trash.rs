@@ -4,7 +4,7 @@
 //! with a trial, after a merge, at the end of its time) goes for good. Where there is no room for the record, what was to be deleted is, at once.
 
 use super::clonedir::CloneEnd;
-use super::deletion::Deletion;
+use super::deletion::{Deletion, Gone};
 use super::holds::moment;
 use super::snapdir::{OneAtATime, Past, check_snapshot_name};
 use crate::format::LineId;
@@ -50,6 +50,16 @@ impl Past {
             Err(Error::NoSpace | Error::LimitReached) => Ok(None),
             Err(e) => Err(e),
         }
+    }
+
+    /// Where something has gone that was deleted for good: told if it was to be in the trash.
+    pub(super) fn gone_for_good(&self, deletion: Deletion<'_>, name: &[u8]) -> Gone {
+        if !self.has_trash_for(deletion) {
+            return Gone::ForGood;
+        }
+        let name = crate::names::shown_bytes(name);
+        log::warn!("'{name}' has gone for good: there was no room for it in the trash");
+        Gone::NoRoomInTrash
     }
 
     /// What of a line is in the trash: its snapshots, and the clones that were made from it; of the main line, all clones. What was deleted
@@ -121,9 +131,7 @@ impl Past {
     /// Has something in the trash go for good.
     pub fn empty_trash(&self, number: u64) -> Result<()> {
         self.commits.heads.check_writable()?;
-        self.commits.have_room_for_records(ReserveFor::Delete)?;
-        let held = self.one_at_a_time();
-        self.empty_trash_held(number, held)
+        self.commits.once_with_space(|| self.empty_trash_held(number, self.one_at_a_time()))
     }
 
     fn empty_trash_held(&self, number: u64, held: OneAtATime<'_>) -> Result<()> {
@@ -137,18 +145,31 @@ impl Past {
     /// Empties what was deleted first and is not held, because its space is wanted. False if there is nothing, or if somebody makes
     /// a snapshot for longer than this: he may be waiting for a write that waits for room.
     pub fn empty_some_trash(&self, patience: Duration) -> Result<bool> {
+        let all: Vec<u64> = self.commits.heads.volume.trash().iter().map(|trash| trash.number).collect();
+        Ok(self.empty_these(&all, 1, patience)? > 0)
+    }
+
+    /// Has so many of these go for good, the first first; fewer if the others may not, or if somebody makes a snapshot for longer
+    /// than this. Says how many have gone.
+    pub fn empty_these(&self, numbers: &[u64], most: usize, patience: Duration) -> Result<usize> {
         self.commits.heads.check_writable()?;
-        for trash in self.commits.heads.volume.trash() {
+        let (mut gone, mut is_short) = (0, false);
+        for number in numbers {
+            if gone == most {
+                break;
+            }
             self.commits.have_room_for_records(ReserveFor::Delete)?;
-            let Some(held) = self.one_at_a_time_within(patience) else { return Ok(false) };
-            match self.empty_trash_held(trash.number, held) {
+            let Some(held) = self.one_at_a_time_within(patience) else { break };
+            match self.empty_trash_held(*number, held) {
                 // Somebody else has emptied it just now.
-                Ok(()) | Err(Error::Stale) => return Ok(true),
+                Ok(()) | Err(Error::Stale) => gone += 1,
                 Err(Error::Busy) => {}
+                // A clone with many snapshots takes much; they go by themselves before it.
+                Err(Error::NoSpace) => is_short = true,
                 Err(e) => return Err(e),
             }
         }
-        Ok(false)
+        if gone == 0 && is_short { Err(Error::NoSpace) } else { Ok(gone) }
     }
 
     /// Empties what has been in the trash for its time.
@@ -165,7 +186,7 @@ impl Past {
     }
 
     /// Drops a clone, into the trash if there is one, by whoever that is.
-    pub fn discard_clone(&self, name: &[u8], by: &Provenance) -> Result<()> {
+    pub fn discard_clone(&self, name: &[u8], by: &Provenance) -> Result<Gone> {
         let line = self.commits.heads.volume.find_line(name).ok_or(Error::NotFound)?;
         self.drop_line_if(line.id, self.end_by_user(line.id, by))
     }

@@ -394,19 +394,134 @@ fn space_is_got_from_the_trash_first() {
     fill("new", 50);
     assert_eq!((trash(&t, ROOT).len(), t.list(SNAPDIR)), (0, vec!["kept".to_string()]));
     t.prove();
-    // A floor has the trash emptied before any snapshot of a schedule goes.
-    let t = with_trash("1w");
-    t.fs.set_schedules(LineId::MAIN, vec![parse_rules("default", "every=1h keep=24h free=100%").unwrap()])
-        .unwrap();
-    t.put(ROOT, "a", &[1; 100_000]);
-    while t.fs.keep_schedules() {}
+}
+
+/// A floor is got from the trash before any snapshot of a schedule goes, from what was deleted first, and never from what brings
+/// nothing back.
+#[test]
+fn a_floor_is_got_from_what_brings_something_back_in_the_trash() {
+    for by_hand in [false, true] {
+        let t = T::with(256 << 20, FsOptions::default());
+        set(&t, "1w").unwrap();
+        t.fs.set_schedules(LineId::MAIN, vec![parse_rules("default", "every=1h keep=24h").unwrap()]).unwrap();
+        let hour = |t: &T| {
+            t.clock.advance(HOUR as i64 * SECOND);
+            while t.fs.keep_schedules() {}
+        };
+        let held_by = |t: &T, n: u64, take: &dyn Fn(&T)| {
+            let node = t.put(ROOT, "big", &crate::fixtures::bytes(n, 20 << 20));
+            t.fs.commit().unwrap();
+            take(t);
+            t.fs.unlink(&USER, ROOT, b"big").unwrap();
+            t.fs.forget(node);
+            t.fs.commit().unwrap();
+        };
+        held_by(&t, 1, &hour);
+        t.put(ROOT, "a", b"one");
+        hour(&t);
+        t.snapshot("nothing");
+        delete(&t, "nothing").unwrap();
+        for (n, name) in [(2, "first"), (3, "second")] {
+            held_by(&t, n, &|t| {
+                t.snapshot(name);
+            });
+            delete(&t, name).unwrap();
+        }
+        let (taken, space) = (t.list(SNAPDIR), t.fs.volume().space());
+        let keep_floor = |rule: &str| {
+            let rules = format!("every=1h keep=24h {rule}");
+            t.fs.set_schedules(LineId::MAIN, vec![parse_rules("default", &rules).unwrap()]).unwrap();
+            for _ in 0..4 {
+                match by_hand {
+                    true => drop(t.fs.prune_schedules(LineId::MAIN, None).unwrap()),
+                    false => while t.fs.keep_schedules() {},
+                }
+                t.fs.tick().unwrap();
+                t.clock.advance(3 * SECOND);
+            }
+            (trash(&t, ROOT), t.list(SNAPDIR))
+        };
+        // Ten more are to be free.
+        let floor = (space.free + (10 << 20)) * 4 / 5;
+        let left = keep_floor(&format!("free={}M", floor >> 20));
+        assert_eq!(left, (vec!["second".to_string(), "nothing".into()], taken.clone()), "{by_hand}");
+        assert!(t.fs.volume().space().free >= floor, "{by_hand}");
+        // More than all of it brings back: what nobody would have anything of stays.
+        let left = keep_floor("free=100%");
+        assert_eq!(left, (vec!["nothing".to_string()], taken[1..].to_vec()), "{by_hand}");
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+}
+
+/// What the trash and a schedule have together comes back when both go.
+#[test]
+fn a_floor_is_got_from_what_the_trash_and_a_schedule_share() {
+    let t = T::with(256 << 20, FsOptions::default());
+    set(&t, "1w").unwrap();
+    let keep = |rule: &str| {
+        let rules = parse_rules("default", &format!("every=1h keep=24h {rule}")).unwrap();
+        t.fs.set_schedules(LineId::MAIN, vec![rules]).unwrap();
+        t.clock.advance(HOUR as i64 * SECOND);
+        while t.fs.keep_schedules() {}
+    };
+    let big = t.put(ROOT, "big", &crate::fixtures::bytes(1, 20 << 20));
+    t.fs.commit().unwrap();
+    keep("");
     t.snapshot("mine");
+    t.fs.unlink(&USER, ROOT, b"big").unwrap();
+    t.fs.forget(big);
+    t.fs.commit().unwrap();
+    keep("");
     delete(&t, "mine").unwrap();
-    t.put(ROOT, "b", &[2; 100_000]);
-    t.clock.advance(HOUR as i64 * SECOND);
     let taken = t.list(SNAPDIR);
+    assert_eq!((trash(&t, ROOT).len(), taken.len()), (1, 2));
+    keep("free=100%");
     t.fs.prune_schedules(LineId::MAIN, None).unwrap();
-    assert_eq!((trash(&t, ROOT).len(), t.list(SNAPDIR)), (0, taken));
+    assert_eq!((trash(&t, ROOT).len(), t.list(SNAPDIR)), (0, taken[1..].to_vec()));
+}
+
+/// What files share comes back with the last of them, and what is told is what comes back.
+#[test]
+fn what_others_have_too_is_not_told_to_come_back_of_the_trash() {
+    const BYTES: u64 = 4 << 20;
+    let t = with_trash("1h");
+    let big = t.put(ROOT, "big", &crate::fixtures::bytes(1, BYTES as usize));
+    t.fs.commit().unwrap();
+    t.snapshot("s");
+    let copy = t.put(ROOT, "copy", b"");
+    let (from, to) = (t.open(big, RO), t.open(copy, RW));
+    t.fs.copy_range(&USER, from.0, from.1, 0, to.0, to.1, 0, BYTES).unwrap();
+    t.fs.release(from.0, from.1);
+    t.fs.release(to.0, to.1);
+    let remove = |name: &str, node| {
+        t.fs.unlink(&USER, ROOT, name.as_bytes()).unwrap();
+        t.fs.forget(node);
+        t.fs.commit().unwrap();
+        t.fs.volume().trash_bytes().unwrap().1
+    };
+    let used = |t: &T| {
+        (0..4).for_each(|_| t.fs.commit().unwrap());
+        t.fs.volume().space().used
+    };
+    delete(&t, "s").unwrap();
+    assert!(remove("big", big) < BYTES / 4, "the copy has it");
+    let told = remove("copy", copy);
+    let before = used(&t);
+    t.fs.empty_trash(find(&t, ROOT, "s").number).unwrap();
+    assert_eq!(t.fs.volume().trash_bytes().unwrap(), (0, 0));
+    let gained = before - used(&t);
+    assert!(told >= BYTES && gained.abs_diff(told) < BYTES / 4, "{told} told, {gained} gained");
+    // What is deleted for good leaves it to what is in the trash.
+    let big = t.put(ROOT, "big", &crate::fixtures::bytes(2, BYTES as usize));
+    t.fs.commit().unwrap();
+    for name in ["s", "other"] {
+        t.snapshot(name);
+    }
+    delete(&t, "s").unwrap();
+    assert!(remove("big", big) < BYTES / 4, "the other has it");
+    t.fs.delete_snapshot(b"other").unwrap();
+    assert!(t.fs.volume().trash_bytes().unwrap().1 >= BYTES);
 }
 
 #[test]
