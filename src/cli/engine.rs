@@ -316,8 +316,8 @@ pub struct SnapshotRow {
     pub created: Timestamp,
     /// What it reaches.
     pub referenced: u64,
-    /// What its deletion would free.
-    pub exclusive: u64,
+    /// What its deletion would free; none where lines part, and no counter tells.
+    pub exclusive: Option<u64>,
     /// What was written since the snapshot before it.
     pub written: u64,
     /// Why it was made.

@@ -73,7 +73,7 @@ fn cell(s: &SnapshotRow, column: Column) -> String {
         Column::Held => s.held.join(","),
         Column::Edited => s.edited.map_or("-".into(), |secs| local(Timestamp { secs, nanos: 0 })),
         Column::Referenced => size(s.referenced),
-        Column::Exclusive => size(s.exclusive),
+        Column::Exclusive => s.exclusive.map_or("-".into(), size),
         Column::Written => size(s.written),
     }
 }
@@ -106,7 +106,7 @@ mod tests {
             id,
             created: Timestamp { secs: 1_767_225_600 + id as i64 * 3600, nanos: 5 },
             referenced: 1 << 20,
-            exclusive,
+            exclusive: Some(exclusive),
             written: 0,
             reason: if name.starts_with('@') { "schedule" } else { "user" }.into(),
             description: Vec::new(),
@@ -144,6 +144,10 @@ mod tests {
         assert!(chosen(all(), &since("yesterday"), now).is_err());
         let told = snapshot_table(&all()[..1], &[Column::Id, Column::Name, Column::Held, Column::Exclusive]);
         assert_eq!(told, "ID  NAME  HELD  EXCLUSIVE\n 1  b     -           5 B\n");
+        let parting = SnapshotRow { exclusive: None, ..row(1, "b", 0) };
+        let told = snapshot_table(std::slice::from_ref(&parting), &[Column::Id, Column::Exclusive]);
+        assert_eq!(told, "ID  EXCLUSIVE\n 1          -\n");
+        assert!(compared(&parting, &row(2, "c", 0), Column::Exclusive).is_lt());
         assert!(snapshot_table(&all(), &[]).starts_with("NAME    CREATED"));
         assert!(snapshot_table(&all(), &[]).lines().next().unwrap().ends_with("HELD   EDITED"));
         assert!(!snapshot_table(&all()[..2], &[]).contains("EDITED"));

@@ -380,7 +380,7 @@ pub(super) fn decode(v: &Value) -> Result<SnapshotRow, Failure> {
                 nanos: u32::try_from(number("nanos")?).ok()?,
             },
             referenced: number("referenced")?,
-            exclusive: number("exclusive")?,
+            exclusive: number("exclusive"),
             written: number("written")?,
             // A daemon of an older version tells neither.
             reason: v.get("reason").and_then(Value::as_str).unwrap_or("-").into(),
@@ -513,7 +513,7 @@ mod tests {
             id: 7,
             created: Timestamp { secs: -5, nanos: 999_999_999 },
             referenced: u64::MAX,
-            exclusive: 0,
+            exclusive: None,
             written: 1,
             reason: "schedule".into(),
             description: b"\xfe".to_vec(),
