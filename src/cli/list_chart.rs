@@ -175,6 +175,7 @@ mod tests {
             pause_us: 7,
             held: Vec::new(),
             edited: None,
+            method: None,
         }
     }
 

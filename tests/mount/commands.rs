@@ -120,6 +120,7 @@ impl Engine for ToyEngine {
                 pause_us: 7,
                 held: Vec::new(),
                 edited: None,
+                method: None,
             })
             .collect())
     }

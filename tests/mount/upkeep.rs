@@ -274,6 +274,12 @@ fn lists_show_what_is_asked_for() {
     assert_eq!(first(&["list", "mnt", "--held", "--columns", "name,held"]), ["large"]);
     let told = p.ok(&["list", "mnt", "--columns", "name,reason,description", "--since", "told"]);
     assert_eq!(told, "NAME  REASON  DESCRIPTION\ntold  user    with words\n");
+    let told = p.json(&["list", "mnt", "--json", "--columns", "name,reason,description", "--since", "told"]);
+    assert_eq!(told, json!([{"name": "told", "reason": "user", "description": "with words"}]));
+    let columns = ["list", "mnt", "--json", "--columns", "consistency,pause,method", "--since", "told"];
+    let told = p.json(&columns);
+    assert_eq!((&told[0]["consistency"], &told[0]["method"]), (&json!("file system"), &json!("row")));
+    assert!(told[0]["pause_us"].as_u64() > Some(0), "{told}");
     let all = p.json(&["list", "mnt", "--json"]);
     let mut keys: Vec<&String> = all[0].as_object().unwrap().keys().collect();
     keys.sort();
@@ -302,4 +308,5 @@ fn lists_show_what_is_asked_for() {
     // A store that is not mounted is listed in the same way.
     assert_eq!(first(&["list", "store", "--sort=-name", "--columns", "name"])[0], "told");
     assert_eq!(first(&["list", "store", "--clone", "c", "--columns", "name"]), ["small", "large"]);
+    assert_eq!(first(&["list", "store", "--sort", "method", "--columns", "method"]), ["row"; 4]);
 }
