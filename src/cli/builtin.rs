@@ -23,7 +23,7 @@ use super::hooks::HostHooks;
 use super::hydrate_order::HydrateOrder;
 use super::hydrating::Hydrating;
 use super::hydrator::Hydrator;
-use super::listed::{listed, listed_clone};
+use super::listed::{self, listed, listed_clone};
 use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
 use super::merging;
 use super::mirroring::StoreSides;
@@ -418,6 +418,10 @@ impl Engine for Open {
         let line = self.fs.volume().find_line(name).filter(|line| line.id != LineId::MAIN);
         let line = line.ok_or_else(|| told_clone(name, &Error::NotFound))?;
         Ok(held::rows(&self.fs, &self.fs.volume().snapshots(line.id)))
+    }
+
+    fn method_of(&self, id: u64) -> Option<String> {
+        listed::method(&self.fs, id)
     }
 
     fn create(

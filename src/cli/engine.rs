@@ -316,8 +316,8 @@ pub struct SnapshotRow {
     pub created: Timestamp,
     /// What it reaches.
     pub referenced: u64,
-    /// What its deletion would free.
-    pub exclusive: u64,
+    /// What its deletion would free; none where lines part, and no counter tells.
+    pub exclusive: Option<u64>,
     /// What was written since the snapshot before it.
     pub written: u64,
     /// Why it was made.
@@ -332,6 +332,8 @@ pub struct SnapshotRow {
     pub held: Vec<String>,
     /// When content was last purged from it, or from what it was made of, in seconds since 1970 UTC.
     pub edited: Option<i64>,
+    /// By which method it was made, if that was asked for.
+    pub method: Option<String>,
 }
 
 /// What a user wants purged.
@@ -465,6 +467,10 @@ pub trait Engine: Send + Sync {
     fn snapshots_of_clone(&self, name: &[u8]) -> Result<Vec<SnapshotRow>, Failure> {
         let name = names::shown_bytes(name);
         Err(Failure::new(Code::NotFound, format!("{name}: no such clone")))
+    }
+    /// By which method the snapshot of this number was made, if it is there. Reads its tree.
+    fn method_of(&self, _id: u64) -> Option<String> {
+        None
     }
     /// Makes a snapshot, before which this was reached with applications; it is durable when this returns.
     fn create(

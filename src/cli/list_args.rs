@@ -16,10 +16,13 @@ pub(super) enum Column {
     Referenced,
     Exclusive,
     Written,
+    Consistency,
+    Pause,
+    Method,
 }
 
 impl Column {
-    pub(super) const ALL: [Column; 10] = [
+    pub(super) const ALL: [Column; 13] = [
         Column::Name,
         Column::Id,
         Column::Created,
@@ -30,6 +33,9 @@ impl Column {
         Column::Referenced,
         Column::Exclusive,
         Column::Written,
+        Column::Consistency,
+        Column::Pause,
+        Column::Method,
     ];
 
     /// What users call it.
@@ -45,7 +51,15 @@ impl Column {
             Column::Referenced => "referenced",
             Column::Exclusive => "exclusive",
             Column::Written => "written",
+            Column::Consistency => "consistency",
+            Column::Pause => "pause",
+            Column::Method => "method",
         }
+    }
+
+    /// Its key in JSON.
+    pub(super) fn key(self) -> &'static str {
+        if self == Column::Pause { "pause_us" } else { self.name() }
     }
 
     fn parse(text: &str) -> Result<Column, String> {
@@ -79,7 +93,7 @@ pub(super) const CHOICES: [&str; 8] =
 /// Which snapshots, and how they are shown.
 #[derive(Args, Debug, Default)]
 pub(super) struct ListChoice {
-    /// Show these: name, id, created, reason, description, held, edited, referenced, exclusive, written
+    /// Show these: name, id, created, reason, description, held, edited, referenced, exclusive, written, consistency, pause, method
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',', value_parser = Column::parse)]
     pub(super) columns: Vec<Column>,
     /// Sort by these, a column with a dash before it largest first: -exclusive,name
@@ -110,5 +124,10 @@ impl ListChoice {
     pub(super) fn is_of_snapshots(&self) -> bool {
         let how = !self.columns.is_empty() || !self.sort.is_empty() || self.strip || self.graph;
         how || self.clone.is_some() || self.automatic || self.held || self.since.is_some()
+    }
+
+    /// True if it has to be found out by which method each was made, for which their trees are read.
+    pub(super) fn wants_methods(&self) -> bool {
+        self.columns.contains(&Column::Method) || self.sort.iter().any(|key| key.column == Column::Method)
     }
 }

@@ -167,7 +167,7 @@ mod tests {
             id: 1,
             created: Timestamp { secs, nanos: 0 },
             referenced,
-            exclusive: 0,
+            exclusive: Some(0),
             written,
             reason: "user".into(),
             description: Vec::new(),
@@ -175,6 +175,7 @@ mod tests {
             pause_us: 7,
             held: Vec::new(),
             edited: None,
+            method: None,
         }
     }
 

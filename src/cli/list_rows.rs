@@ -2,13 +2,15 @@
 
 use super::engine::SnapshotRow;
 use super::list_args::{Column, ListChoice, SortKey};
-use super::output::{local, size, table};
+use super::output::{local, size, snapshot_json, table};
 use super::refusal::told_view;
 use crate::ctl::Failure;
 use crate::fs::moment_of;
 use crate::names;
 use crate::ops::{Error, Timestamp};
+use serde_json::{Value, json};
 use std::cmp::Ordering;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 /// Those that were asked for, in the order that was.
@@ -59,6 +61,9 @@ fn compared(a: &SnapshotRow, b: &SnapshotRow, column: Column) -> Ordering {
         Column::Referenced => a.referenced.cmp(&b.referenced),
         Column::Exclusive => a.exclusive.cmp(&b.exclusive),
         Column::Written => a.written.cmp(&b.written),
+        Column::Consistency => a.consistency.name().cmp(b.consistency.name()),
+        Column::Pause => a.pause_us.cmp(&b.pause_us),
+        Column::Method => a.method.cmp(&b.method),
     }
 }
 
@@ -73,9 +78,32 @@ fn cell(s: &SnapshotRow, column: Column) -> String {
         Column::Held => s.held.join(","),
         Column::Edited => s.edited.map_or("-".into(), |secs| local(Timestamp { secs, nanos: 0 })),
         Column::Referenced => size(s.referenced),
-        Column::Exclusive => size(s.exclusive),
+        Column::Exclusive => s.exclusive.map_or("-".into(), size),
         Column::Written => size(s.written),
+        Column::Consistency => s.consistency.name().into(),
+        Column::Pause => format!("{} us", s.pause_us),
+        Column::Method => s.method.clone().unwrap_or("-".into()),
     }
+}
+
+/// Snapshots for programs: with the keys of the columns that were asked for, or those that there are without asking.
+pub(super) fn snapshots_json(all: &[SnapshotRow], columns: &[Column]) -> Value {
+    let chosen = |s: &SnapshotRow| {
+        let mut all = snapshot_json(s);
+        (all["reason"], all["method"]) = (s.reason.as_str().into(), s.method.as_deref().into());
+        names::put(&mut all, "description", OsStr::from_bytes(&s.description));
+        let mut object = json!({});
+        for key in columns.iter().map(|column| column.key()) {
+            object[key] = all[key].clone();
+            let hex = names::hex_key(key);
+            if let Some(bytes) = all.get(&hex) {
+                object[hex] = bytes.clone();
+            }
+        }
+        object
+    };
+    let of_all = |s: &SnapshotRow| if columns.is_empty() { snapshot_json(s) } else { chosen(s) };
+    Value::Array(all.iter().map(of_all).collect())
 }
 
 /// The columns that were asked for, or those that there are without asking.
@@ -87,8 +115,9 @@ pub(super) fn snapshot_table(all: &[SnapshotRow], columns: &[Column]) -> String 
     let columns = if columns.is_empty() { &usual[..] } else { columns };
     let heads: Vec<String> = columns.iter().map(|column| column.name().to_uppercase()).collect();
     let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
-    let is_number =
-        |c: &Column| matches!(c, Column::Id | Column::Referenced | Column::Exclusive | Column::Written);
+    let is_number = |c: &Column| {
+        matches!(c, Column::Id | Column::Referenced | Column::Exclusive | Column::Written | Column::Pause)
+    };
     let right: Vec<usize> = (0..columns.len()).filter(|n| is_number(&columns[*n])).collect();
     let rows: Vec<Vec<String>> =
         all.iter().map(|s| columns.iter().map(|column| cell(s, *column)).collect()).collect();
@@ -106,7 +135,7 @@ mod tests {
             id,
             created: Timestamp { secs: 1_767_225_600 + id as i64 * 3600, nanos: 5 },
             referenced: 1 << 20,
-            exclusive,
+            exclusive: Some(exclusive),
             written: 0,
             reason: if name.starts_with('@') { "schedule" } else { "user" }.into(),
             description: Vec::new(),
@@ -114,7 +143,33 @@ mod tests {
             pause_us: 7,
             held: if id == 2 { vec!["legal".into()] } else { Vec::new() },
             edited: (id == 3).then_some(1_767_225_600),
+            method: (id == 1).then(|| "cow".into()),
         }
+    }
+
+    #[test]
+    fn programs_get_what_is_asked_for() {
+        let mut odd = row(3, "a", 5);
+        (odd.name, odd.description) = (b"\xff".to_vec(), b"why".to_vec());
+        let all = [row(1, "b", 5), odd];
+        let told = snapshots_json(&all, &[Column::Name, Column::Reason, Column::Description]);
+        assert_eq!(told[0], json!({"name": "b", "reason": "user", "description": ""}));
+        let hex = snapshot_json(&all[1])["name_hex"].clone();
+        assert_eq!(
+            (hex.is_string(), &told[1]["name_hex"], &told[1]["description"]),
+            (true, &hex, &json!("why"))
+        );
+        let told =
+            snapshots_json(&all, &[Column::Consistency, Column::Pause, Column::Method, Column::Edited]);
+        let wanted = json!({"consistency": "file system", "pause_us": 7, "method": "cow", "edited": null});
+        assert_eq!((&told[0], &told[1]["method"]), (&wanted, &Value::Null));
+        // All columns have a key, and what is told without asking is among them.
+        let told = snapshots_json(&all, &Column::ALL);
+        let known = |key: &String| told[0].get(key).is_some();
+        assert!(snapshot_json(&all[0]).as_object().unwrap().keys().all(known), "{told}");
+        assert_eq!(snapshots_json(&all, &[])[0], snapshot_json(&all[0]));
+        let told = snapshot_table(&all[..1], &[Column::Pause, Column::Method, Column::Consistency]);
+        assert_eq!(told, "PAUSE  METHOD  CONSISTENCY\n 7 us  cow     file system\n");
     }
 
     #[test]
@@ -144,6 +199,10 @@ mod tests {
         assert!(chosen(all(), &since("yesterday"), now).is_err());
         let told = snapshot_table(&all()[..1], &[Column::Id, Column::Name, Column::Held, Column::Exclusive]);
         assert_eq!(told, "ID  NAME  HELD  EXCLUSIVE\n 1  b     -           5 B\n");
+        let parting = SnapshotRow { exclusive: None, ..row(1, "b", 0) };
+        let told = snapshot_table(std::slice::from_ref(&parting), &[Column::Id, Column::Exclusive]);
+        assert_eq!(told, "ID  EXCLUSIVE\n 1          -\n");
+        assert!(compared(&parting, &row(2, "c", 0), Column::Exclusive).is_lt());
         assert!(snapshot_table(&all(), &[]).starts_with("NAME    CREATED"));
         assert!(snapshot_table(&all(), &[]).lines().next().unwrap().ends_with("HELD   EDITED"));
         assert!(!snapshot_table(&all()[..2], &[]).contains("EDITED"));

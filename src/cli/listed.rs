@@ -1,6 +1,8 @@
 //! Snapshots and clones as the rows of a list: what the volume knows of them, in the words of the commands.
 
 use super::engine::{CloneRow, SnapshotRow};
+use crate::format::ViewId;
+use crate::fs::{Fs, method_of};
 use crate::ops::Timestamp;
 use crate::volume;
 
@@ -18,7 +20,14 @@ pub(super) fn listed(s: &volume::SnapshotInfo) -> SnapshotRow {
         pause_us: s.pause_ns / 1000,
         held: Vec::new(),
         edited: s.edited,
+        method: None,
     }
+}
+
+/// By which method a snapshot was made, if it is there.
+pub(super) fn method(fs: &Fs, id: u64) -> Option<String> {
+    let volume = fs.volume();
+    method_of(volume, &volume.snapshot_info(ViewId(id))?).ok().map(Into::into)
 }
 
 pub(super) fn listed_clone(clone: &volume::CloneInfo) -> CloneRow {

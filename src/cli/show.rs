@@ -172,6 +172,7 @@ fn text(found: &Value) -> String {
     let edited = found["edited"].as_str().and_then(output::parse_rfc3339).map(output::local);
     let expires = found["expires"].as_str().and_then(output::parse_rfc3339).map(output::local);
     let size = |key: &str| number(key).map(output::size);
+    let parts = found["kind"] == "snapshot" && found["exclusive"].is_null();
     let all = [
         (found["kind"].as_str().unwrap_or("name"), name("name")),
         ("line", name("line")),
@@ -191,7 +192,7 @@ fn text(found: &Value) -> String {
         ("consistency", name("consistency")),
         ("pause", number("pause_us").map(|us| format!("{us} us"))),
         ("referenced", size("referenced")),
-        ("exclusive", size("exclusive")),
+        ("exclusive", size("exclusive").or_else(|| parts.then(|| "- (snapfs space tells)".into()))),
         ("written", size("written")),
         ("snapshots", number("snapshots").map(|n| n.to_string())),
         ("clones", clones),

@@ -37,6 +37,9 @@ pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure
     if let Some(clone) = &choice.clone {
         names::put(&mut which, "clone", clone);
     }
+    if choice.wants_methods() {
+        which["methods"] = true.into();
+    }
     let listed = Client::ask(&args.target, "list", which)?;
     let (snapshots, clones, arrivals, copies) = match (listed, asked("clones")?, arriving) {
         (Some(snapshots), Some(clones), arriving) => {
@@ -48,10 +51,15 @@ pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure
         _ => {
             let look = StoreOptions { access: OpenFor::Look, ..StoreOptions::default() };
             let engine = backend.open(&args.target, &look)?;
-            let snapshots = match &choice.clone {
+            let mut snapshots = match &choice.clone {
                 Some(clone) => engine.snapshots_of_clone(clone.as_bytes()),
                 None => engine.snapshots(NodeId::ROOT),
             };
+            if let Ok(all) = &mut snapshots
+                && choice.wants_methods()
+            {
+                all.iter_mut().for_each(|s| s.method = engine.method_of(s.id));
+            }
             let clones = engine.clones();
             let order = StreamOrder::Arrivals;
             let arrivals = match engine.stream(&order, &mut io::empty(), &mut io::sink(), &mut |_| true) {
@@ -81,9 +89,7 @@ pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure
     }
     let out = match args.clones {
         true if json => output::print_json(&Value::Array(clones.iter().map(output::clone_json).collect())),
-        false if json => {
-            output::print_json(&Value::Array(snapshots.iter().map(output::snapshot_json).collect()))
-        }
+        false if json => output::print_json(&list_rows::snapshots_json(&snapshots, &choice.columns)),
         true => output::print(&output::clone_table(&clones)),
         false => {
             if snapshots.is_empty() && !choice.is_of_snapshots() {

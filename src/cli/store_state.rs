@@ -77,7 +77,11 @@ fn put_tripwire(status: &mut Value, state: &TripwireState) {
         (Some(_), None) => "set by the first change".into(),
         (Some(files), Some(_)) => {
             let gone = counted(state.gone.files, "old file");
-            format!("set: {gone} gone of {files}, or of a quarter of all")
+            let told = format!("set: {gone} gone of {files}, or of a quarter of all");
+            match state.gone.files.saturating_sub(state.lost.files) {
+                0 => told,
+                kept => format!("{told}; the snapshot that was kept last has {kept} of them"),
+            }
         }
     };
     status["tripwire"] = told.into();

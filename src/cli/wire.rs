@@ -52,10 +52,16 @@ impl Handler for Verbs {
         progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
         match verb {
-            "list" => match names::get(args, "clone") {
-                Some(clone) => Ok(encode_all(&self.engine.snapshots_of_clone(&clone)?)),
-                None => Ok(encode_all(&self.engine.snapshots(at(args))?)),
-            },
+            "list" => {
+                let mut all = match names::get(args, "clone") {
+                    Some(clone) => self.engine.snapshots_of_clone(&clone)?,
+                    None => self.engine.snapshots(at(args))?,
+                };
+                if args["methods"] == true {
+                    all.iter_mut().for_each(|s| s.method = self.engine.method_of(s.id));
+                }
+                Ok(encode_all(&all))
+            }
             "create" => {
                 let provenance = of_maker(args)?;
                 let frosts = freeze_order::decode_numbers(args)?;
@@ -357,6 +363,9 @@ pub(super) fn encode(s: &SnapshotRow) -> Value {
     if let Some(secs) = s.edited {
         object["edited"] = secs.into();
     }
+    if let Some(method) = &s.method {
+        object["method"] = method.as_str().into();
+    }
     if !s.description.is_empty() {
         names::put(&mut object, "description", OsStr::from_bytes(&s.description));
     }
@@ -379,7 +388,7 @@ pub(super) fn decode(v: &Value) -> Result<SnapshotRow, Failure> {
                 nanos: u32::try_from(number("nanos")?).ok()?,
             },
             referenced: number("referenced")?,
-            exclusive: number("exclusive")?,
+            exclusive: number("exclusive"),
             written: number("written")?,
             // A daemon of an older version tells neither.
             reason: v.get("reason").and_then(Value::as_str).unwrap_or("-").into(),
@@ -394,6 +403,7 @@ pub(super) fn decode(v: &Value) -> Result<SnapshotRow, Failure> {
                 .map(Into::into)
                 .collect(),
             edited: v.get("edited").and_then(Value::as_i64),
+            method: v.get("method").and_then(Value::as_str).map(Into::into),
         })
     })();
     found.ok_or_else(|| Failure::new(Code::Version, "the daemon's answer cannot be understood"))
@@ -512,7 +522,7 @@ mod tests {
             id: 7,
             created: Timestamp { secs: -5, nanos: 999_999_999 },
             referenced: u64::MAX,
-            exclusive: 0,
+            exclusive: None,
             written: 1,
             reason: "schedule".into(),
             description: b"\xfe".to_vec(),
@@ -520,6 +530,7 @@ mod tests {
             pause_us: 3,
             held: vec!["legal".into(), "copy".into()],
             edited: Some(-9),
+            method: Some("cow".into()),
         };
         assert_eq!(decode_all(&encode_all(std::slice::from_ref(&s))), Ok(vec![s]));
         assert!(decode(&json!({"name": "x"})).is_err());

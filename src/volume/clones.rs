@@ -75,7 +75,9 @@ impl VolumeState {
         for view in self.down_from(line.head).take_while(|v| owner(v) == Some(line.id)) {
             shared |= self.history.children(view.id).len() > 1;
             written = written.saturating_add(view.written);
-            exclusive = exclusive.saturating_add(if shared { view.exclusive } else { view.written });
+            // Where lines part no counter tells, and it may be nothing.
+            let only_its_own = || self.history.counted_exclusive(view).unwrap_or(0);
+            exclusive = exclusive.saturating_add(if shared { only_its_own() } else { view.written });
         }
         CloneInfo {
             from,

@@ -41,8 +41,8 @@ pub struct SnapshotInfo {
     pub epoch: Epoch,
     /// Everything that it reaches.
     pub referenced: u64,
-    /// What only it reaches: deleting it alone frees this.
-    pub exclusive: u64,
+    /// What only it reaches: deleting it alone frees this. None where lines part, and no counter tells: [`super::Planner::exclusive`] does.
+    pub exclusive: Option<u64>,
     /// What was written between the snapshot before it and it.
     pub written: u64,
     /// How long writers waited for it.
@@ -252,24 +252,27 @@ impl Txn<'_> {
     }
 }
 
-pub(super) fn info(record: &ViewRecord) -> SnapshotInfo {
-    visits::count();
-    SnapshotInfo {
-        id: record.id,
-        line: record.line,
-        slot: record.slot,
-        generation: record.generation,
-        name: record.name.clone(),
-        created: record.created,
-        epoch: record.epoch,
-        referenced: record.referenced,
-        exclusive: record.exclusive,
-        written: record.written,
-        pause_ns: record.pause_ns,
-        consistency: record.consistency,
-        provenance: record.provenance.clone(),
-        edited: record.edited,
-        is_received: record.identity.is_some(),
+impl VolumeState {
+    /// A snapshot as it is listed.
+    pub(super) fn info(&self, record: &ViewRecord) -> SnapshotInfo {
+        visits::count();
+        SnapshotInfo {
+            id: record.id,
+            line: record.line,
+            slot: record.slot,
+            generation: record.generation,
+            name: record.name.clone(),
+            created: record.created,
+            epoch: record.epoch,
+            referenced: record.referenced,
+            exclusive: self.history.counted_exclusive(record),
+            written: record.written,
+            pause_ns: record.pause_ns,
+            consistency: record.consistency,
+            provenance: record.provenance.clone(),
+            edited: record.edited,
+            is_received: record.identity.is_some(),
+        }
     }
 }
 
@@ -281,17 +284,20 @@ impl Volume {
 
     /// Those of its own, oldest first.
     pub fn own_snapshots(&self, line: LineId) -> Vec<SnapshotInfo> {
-        self.state.read().own_after(line, ViewId(0)).map(info).collect()
+        let state = self.state.read();
+        state.own_after(line, ViewId(0)).map(|record| state.info(record)).collect()
     }
 
     /// At most `max` of them with numbers above `after`: numbers ascend with time.
     pub fn snapshots_after(&self, line: LineId, after: ViewId, max: usize) -> Vec<SnapshotInfo> {
-        self.state.read().shown_after(line, after).take(max).map(info).collect()
+        let state = self.state.read();
+        state.shown_after(line, after).take(max).map(|record| state.info(record)).collect()
     }
 
     /// The newest snapshot that a line shows.
     pub fn newest_snapshot(&self, line: LineId) -> Option<SnapshotInfo> {
-        self.state.read().newest_shown(line).map(info)
+        let state = self.state.read();
+        state.newest_shown(line).map(|record| state.info(record))
     }
 
     /// Number of snapshots of a line, without those that it has from its origin.
@@ -303,12 +309,13 @@ impl Volume {
     pub fn find_snapshot(&self, line: LineId, name: &[u8]) -> Option<SnapshotInfo> {
         let state = self.state.read();
         let id = state.lines.snapshot(&state.history, line, name)?;
-        state.history.get(id).map(info)
+        state.history.get(id).map(|record| state.info(record))
     }
 
     /// The snapshot of that number, as listed.
     pub fn snapshot_info(&self, id: ViewId) -> Option<SnapshotInfo> {
-        self.state.read().own_snapshot(id).ok().map(info)
+        let state = self.state.read();
+        state.own_snapshot(id).ok().map(|record| state.info(record))
     }
 
     /// The generation of the slot of a snapshot, also of one that was deleted and is still read.
@@ -320,7 +327,7 @@ impl Volume {
     pub fn snapshot_by_slot(&self, slot: Slot) -> Option<SnapshotInfo> {
         let state = self.state.read();
         let id = state.lines.at_slot(slot)?;
-        state.history.get(id).map(info)
+        state.history.get(id).map(|record| state.info(record))
     }
 
     /// The tree of a snapshot, readable for as long as the view exists, also when the snapshot is deleted meanwhile.

@@ -244,6 +244,9 @@ static MOVED: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::n
 /// Plans of histories that freed something, that freed less than they let go of, and of which something stayed.
 static PLANNED: [std::sync::atomic::AtomicUsize; 3] = [const { std::sync::atomic::AtomicUsize::new(0) }; 3];
 
+/// Snapshots of which a list does not tell what only they have, and of which it does.
+static TOLD: [std::sync::atomic::AtomicUsize; 2] = [const { std::sync::atomic::AtomicUsize::new(0) }; 2];
+
 /// A volume whose history is random, and what it must hold.
 struct World {
     volume: Arc<Volume>,
@@ -603,6 +606,7 @@ impl World {
             lines.into_iter().filter(|line| *line != LineId::MAIN && self.rng.u8(0..3) == 0).collect();
         let planner = volume.planner().unwrap();
         let (before, plan) = (planner.parts().unwrap(), planner.plan(&snapshots, &lines).unwrap());
+        self.compare_exclusive(&planner);
         drop(planner);
         let reached = |parts: &SpaceParts| parts.live + parts.snapshots;
         // Readers keep deleted snapshots, and nothing else is left over.
@@ -637,6 +641,16 @@ impl World {
         PLANNED.iter().zip(counted).for_each(|(sum, n)| {
             sum.fetch_add(usize::from(n > 0), std::sync::atomic::Ordering::Relaxed);
         });
+    }
+
+    /// What lists tell of snapshots is what deleting each would free, or nothing where lines part.
+    fn compare_exclusive(&self, planner: &Planner<'_>) {
+        for s in self.volume.lines().iter().flat_map(|line| self.volume.own_snapshots(line.id)) {
+            let only = planner.exclusive(s.id).unwrap();
+            let is_told = s.exclusive.is_some();
+            assert!(!is_told || s.exclusive == Some(only), "seed {}: {only}, not as in {s:?}", self.seed);
+            TOLD[usize::from(is_told)].fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
     }
 
     fn step(&mut self) {
@@ -726,6 +740,8 @@ fn random_histories() {
     assert!(MOVED.load(std::sync::atomic::Ordering::Relaxed) > 1000, "content moved meanwhile");
     let planned = PLANNED.each_ref().map(|sum| sum.load(std::sync::atomic::Ordering::Relaxed));
     assert!(planned[0] > 50 && planned[1] > 0 && planned[2] > 10, "{planned:?}");
+    let told = TOLD.each_ref().map(|sum| sum.load(std::sync::atomic::Ordering::Relaxed));
+    assert!(told[0] > 10 && told[1] > 2 * told[0], "{told:?}");
 }
 
 #[test]

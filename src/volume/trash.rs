@@ -10,7 +10,7 @@ use super::base::effects_of;
 use super::branch::RECORDS_OF_A_LINE;
 use super::commit::Prepare;
 use super::numbered::{Numbered, NumberedRecord};
-use super::snapshot::{self, RECORDS_OF_A_POINT, SnapshotInfo};
+use super::snapshot::{RECORDS_OF_A_POINT, SnapshotInfo};
 use super::state::VolumeState;
 use super::{ReserveFor, Result, Volume, VolumeError};
 use crate::format::age::AgeRecord;
@@ -254,7 +254,7 @@ impl Volume {
         let state = self.state.read();
         let as_it_was = |trash: &TrashRecord| {
             let Trashed::Snapshot(view, line) = trash.what else { return None };
-            let info = snapshot::info(state.history.get(view)?);
+            let info = state.info(state.history.get(view)?);
             Some(SnapshotInfo { line, name: trash.name.clone(), ..info })
         };
         state.trash.all().filter_map(as_it_was).collect()

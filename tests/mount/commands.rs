@@ -112,7 +112,7 @@ impl Engine for ToyEngine {
                 id: i as u64 + 1,
                 created: Timestamp { secs: 1_767_225_599, nanos: 0 },
                 referenced: 3 << 20,
-                exclusive: 0,
+                exclusive: Some(0),
                 written: 1536,
                 reason: "user".into(),
                 description: Vec::new(),
@@ -120,6 +120,7 @@ impl Engine for ToyEngine {
                 pause_us: 7,
                 held: Vec::new(),
                 edited: None,
+                method: None,
             })
             .collect())
     }

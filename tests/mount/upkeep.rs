@@ -243,7 +243,17 @@ fn lists_show_what_is_asked_for() {
     }
     fs::write(p.path("f"), "now").unwrap();
     p.ok(&["create", "mnt", "told", "--description", "with words"]);
+    let largest = p.ok(&["list", "mnt", "--sort", "-exclusive,name"]);
+    assert!(largest.lines().nth(1).is_some_and(|row| row.starts_with("large ")), "{largest}");
     p.ok(&["clone", "mnt", "c", "--from", "large"]);
+    // The clone has all that it has: that no counter tells is said, and the number is had.
+    let exclusive = |all: &Value, name: &str| {
+        let row = all.as_array().unwrap().iter().find(|row| row["name"] == name);
+        row.unwrap()["exclusive"].clone()
+    };
+    assert_eq!(exclusive(&p.json(&["list", "mnt", "--json"]), "large"), Value::Null);
+    assert_eq!(exclusive(&p.json(&["space", "mnt", "--json"])["snapshots"], "large"), json!(0));
+    assert!(p.ok(&["show", "mnt", "large"]).contains("exclusive: - (snapfs space tells)"));
     let usual = p.ok(&["list", "mnt"]);
     assert!(usual.starts_with("NAME    CREATED ") && usual.contains("CLONE"), "{usual}");
     let first = |args: &[&str]| -> Vec<String> {
@@ -251,7 +261,7 @@ fn lists_show_what_is_asked_for() {
         assert!(!out.contains("CLONE") && !out.contains('\x1b'), "{out}");
         out.lines().skip(1).map(|line| line.split(' ').next().unwrap_or_default().into()).collect()
     };
-    assert_eq!(first(&["list", "mnt", "--sort", "-exclusive,name"])[0], "large");
+    assert_eq!(first(&["list", "mnt", "--sort", "-exclusive,name"])[0], "middle");
     assert_eq!(
         first(&["list", "mnt", "--sort=name", "--columns", "name,id"]),
         ["large", "middle", "small", "told"]
@@ -264,6 +274,12 @@ fn lists_show_what_is_asked_for() {
     assert_eq!(first(&["list", "mnt", "--held", "--columns", "name,held"]), ["large"]);
     let told = p.ok(&["list", "mnt", "--columns", "name,reason,description", "--since", "told"]);
     assert_eq!(told, "NAME  REASON  DESCRIPTION\ntold  user    with words\n");
+    let told = p.json(&["list", "mnt", "--json", "--columns", "name,reason,description", "--since", "told"]);
+    assert_eq!(told, json!([{"name": "told", "reason": "user", "description": "with words"}]));
+    let columns = ["list", "mnt", "--json", "--columns", "consistency,pause,method", "--since", "told"];
+    let told = p.json(&columns);
+    assert_eq!((&told[0]["consistency"], &told[0]["method"]), (&json!("file system"), &json!("row")));
+    assert!(told[0]["pause_us"].as_u64() > Some(0), "{told}");
     let all = p.json(&["list", "mnt", "--json"]);
     let mut keys: Vec<&String> = all[0].as_object().unwrap().keys().collect();
     keys.sort();
@@ -292,4 +308,5 @@ fn lists_show_what_is_asked_for() {
     // A store that is not mounted is listed in the same way.
     assert_eq!(first(&["list", "store", "--sort=-name", "--columns", "name"])[0], "told");
     assert_eq!(first(&["list", "store", "--clone", "c", "--columns", "name"]), ["small", "large"]);
+    assert_eq!(first(&["list", "store", "--sort", "method", "--columns", "method"]), ["row"; 4]);
 }

@@ -16,7 +16,6 @@ pub fn snapshot_attributes(volume: &Volume, slot: Slot) -> Result<Vec<(&'static 
         ("method", method),
         ("consistency", info.consistency.name().to_string()),
         ("referenced", info.referenced.to_string()),
-        ("exclusive", info.exclusive.to_string()),
         ("written", info.written.to_string()),
         ("id", info.id.0.to_string()),
         ("reason", made.reason.name().to_string()),
@@ -25,7 +24,8 @@ pub fn snapshot_attributes(volume: &Volume, slot: Slot) -> Result<Vec<(&'static 
     .into();
     let holds: Vec<String> = volume.holds_of(info.id).into_iter().map(|hold| hold.tag).collect();
     all.extend((!holds.is_empty()).then(|| ("holds", holds.join(",").into_bytes())));
-    // What nobody has said is not there.
+    // What nobody has said is not there, nor what no counter tells.
+    all.extend(info.exclusive.map(|bytes| ("exclusive", bytes.to_string().into_bytes())));
     all.extend(info.edited.map(|secs| ("edited", rfc3339(time_of((secs, 0))).into_bytes())));
     all.extend(made.user.map(|user| ("user", user.to_string().into_bytes())));
     let texts = [("description", made.description), ("command", made.command)];

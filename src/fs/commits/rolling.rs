@@ -71,7 +71,7 @@ impl Commits {
             }
         };
         let young_from = Ino(last_ino(&view)? + 1);
-        wire.roll(RollingPoint { view, created, passed }, young_from);
+        wire.roll(RollingPoint { view, created, passed, young_from });
         Ok(())
     }
 }

@@ -37,13 +37,17 @@ pub fn set_attributes(
     if set.size.is_some() {
         inode.mtime = now;
     }
+    let changed_before = inode.ctime;
     apply_attributes(&mut inode, set, now);
     if set.mode.is_some() {
         follow_mode(&mut change, ino, &inode)?;
     }
     match set.size {
         Some(size) => {
+            // What is cut off was there before.
+            let changed = std::mem::replace(&mut inode.ctime, changed_before);
             resize(&mut change, ino, &mut inode, size)?;
+            inode.ctime = changed;
             change.put_inode(ino, &inode);
         }
         None => {

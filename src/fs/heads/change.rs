@@ -293,22 +293,23 @@ impl<'a> Change<'a> {
             FileType::Directory => 0,
             _ => inode.nlink.checked_sub(1).ok_or_else(|| inconsistent(ino, "has a name and no links"))?,
         };
-        inode.ctime = self.now;
+        let changed = std::mem::replace(&mut inode.ctime, self.now);
         self.put_inode(ino, &inode);
         if inode.nlink == 0 {
             self.unlinked.push(ino);
             if inode.kind == FileType::Regular {
-                self.lost.push(LostPart { ino, size: inode.size, bytes: None });
+                self.lost.push(LostPart { ino, size: inode.size, bytes: None, changed });
             }
         }
         Ok(())
     }
 
-    /// Says that `range` of a file, as far as it has content, is cut off or written over.
+    /// Says that `range` of a file, as far as it has content, is cut off or written over. Before the inode has another time of change.
     pub fn will_lose(&mut self, ino: Ino, inode: &Inode, range: Range<u64>) {
         let bytes = range.end.min(inode.size).saturating_sub(range.start);
         if bytes > 0 {
-            self.lost.push(LostPart { ino, size: inode.size, bytes: Some(bytes) });
+            let changed = inode.ctime;
+            self.lost.push(LostPart { ino, size: inode.size, bytes: Some(bytes), changed });
         }
     }
 

@@ -2,9 +2,12 @@
 //!
 //! A file is old if it was there at the newest point, which its number tells. It is gone once when it has lost its last name, or when half
 //! of its content was cut off or written over. Costs a look at one number for what is young, else a lock that is a leaf.
+//! What the point has that was kept last is counted apart: it is lost to nobody. A file is taken to be in that only if it was there,
+//! and if its time of change, which no user sets, is well before; what cannot be told counts as lost.
 //! What follows from all this is decided above (`past`).
 
-use crate::format::Ino;
+use crate::format::{Ino, ViewId};
+use crate::ops::Timestamp;
 use crate::volume::View;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -16,6 +19,8 @@ use std::time::Duration;
 const FILES_REMEMBERED: usize = 1 << 16;
 /// What is gone is judged anew when it has grown by one in so many.
 const GROWTH_SHARE: u64 = 8;
+/// In seconds: a kernel tells of a change no later than this, with the time at which it was made.
+const TOLD_WITHIN_SECS: i64 = 120;
 
 /// A part of a file that a change takes away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +31,8 @@ pub struct LostPart {
     pub size: u64,
     /// Bytes that are cut off or written over; none if the file has no name any more.
     pub bytes: Option<u64>,
+    /// When anything of it was changed before.
+    pub changed: Timestamp,
 }
 
 /// How much is gone.
@@ -47,6 +54,16 @@ impl std::ops::Add for GoneFiles {
     }
 }
 
+impl std::ops::Sub for GoneFiles {
+    type Output = GoneFiles;
+    fn sub(self, other: GoneFiles) -> GoneFiles {
+        GoneFiles {
+            files: self.files.saturating_sub(other.files),
+            bytes: self.bytes.saturating_sub(other.bytes),
+        }
+    }
+}
+
 /// A state of the head that is kept for now.
 #[derive(Clone)]
 pub struct RollingPoint {
@@ -56,19 +73,59 @@ pub struct RollingPoint {
     pub created: (i64, u32),
     /// The same as time that has passed.
     pub passed: Duration,
+    /// The first number that no file had at it.
+    pub young_from: Ino,
+}
+
+/// The point that was kept last.
+#[derive(Clone, Copy)]
+pub struct KeptPoint {
+    /// Its view.
+    pub id: ViewId,
+    /// When it was kept, as time that has passed.
+    pub kept: Duration,
+    /// When it was made, by the clock, and until when nothing had changed since, as time that has passed.
+    pub created: (i64, Duration),
+    young_from: Ino,
+}
+
+impl KeptPoint {
+    /// True if it has all of a file that is old now.
+    fn has(&self, part: &LostPart) -> bool {
+        part.ino < self.young_from && part.changed.secs.saturating_add(TOLD_WITHIN_SECS) < self.created.0
+    }
+}
+
+/// What is gone, and how much of it the point has that was kept last.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    all: GoneFiles,
+    kept: GoneFiles,
+}
+
+/// Of an old file that was written over: so many bytes of so many.
+#[derive(Clone, Copy, Default)]
+struct WrittenOver {
+    bytes: u64,
+    size: u64,
+    /// It counts as gone already.
+    is_gone: bool,
+    /// The point that was kept last has what was there.
+    is_kept: bool,
 }
 
 /// Points, and what is gone since.
 #[derive(Default)]
 struct Watched {
     newest: Option<RollingPoint>,
-    gone: GoneFiles,
-    /// Of all that is gone, so many files when it was last looked whether that is much.
+    gone: Counted,
+    /// Of all that is lost, so many files when it was last looked whether that is much.
     judged: u64,
     /// The point before that, if something had gone between the two, and that.
-    earlier: Option<(RollingPoint, GoneFiles)>,
-    /// Bytes of old files that were written over, and the size that they had; of a file that counts as gone the most there can be.
-    written_over: HashMap<Ino, (u64, u64)>,
+    earlier: Option<(RollingPoint, Counted)>,
+    /// Old files that were written over.
+    written_over: HashMap<Ino, WrittenOver>,
+    kept: Option<KeptPoint>,
 }
 
 /// The trip wire of a head. Any thread may call any method.
@@ -95,12 +152,13 @@ impl Tripwire {
         }
     }
 
-    /// Has there be a newest point, with files of numbers below this.
-    pub fn roll(&self, point: RollingPoint, young_from: Ino) {
+    /// Has there be a newest point.
+    pub fn roll(&self, point: RollingPoint) {
+        let young_from = point.young_from;
         let mut watched = self.watched.lock();
         let gone = std::mem::take(&mut watched.gone);
         let before = watched.newest.replace(point);
-        let earlier = before.filter(|_| gone.files > 0).map(|before| (before, gone));
+        let earlier = before.filter(|_| gone.all.files > 0).map(|before| (before, gone));
         let let_go = std::mem::replace(&mut watched.earlier, earlier);
         watched.written_over.clear();
         watched.judged = 0;
@@ -130,10 +188,10 @@ impl Tripwire {
         self.armed.load(Ordering::Acquire)
     }
 
-    /// True if so much more is gone than when this was asked last that it is worth another look.
+    /// True if so much more is lost than when this was asked last that it is worth another look.
     pub fn has_grown(&self) -> bool {
         let mut watched = self.watched.lock();
-        let files = watched.all_gone().files;
+        let files = watched.lost().files;
         let has_grown = files > watched.judged + watched.judged / GROWTH_SHARE;
         if has_grown {
             watched.judged = files;
@@ -144,10 +202,32 @@ impl Tripwire {
     /// Counts anew from the newest point on.
     pub fn forget_gone(&self) {
         let mut watched = self.watched.lock();
-        (watched.gone, watched.judged) = (GoneFiles::default(), 0);
+        (watched.gone, watched.judged) = (Counted::default(), 0);
         let earlier = watched.earlier.take();
         drop(watched);
         drop(earlier);
+    }
+
+    /// The point is kept, when so much time has passed: counts anew, and apart what it has.
+    pub fn keep(&self, point: &RollingPoint, kept: Duration) {
+        let created = (point.created.0, point.passed);
+        let kept = KeptPoint { id: point.view.id(), kept, created, young_from: point.young_from };
+        self.watched.lock().kept = Some(kept);
+        self.forget_gone();
+    }
+
+    /// The point that was kept last, if that is known still.
+    pub fn kept(&self) -> Option<KeptPoint> {
+        self.watched.lock().kept
+    }
+
+    /// What it has counts as lost with the rest, from the beginning on.
+    pub fn forget_kept(&self) {
+        let mut watched = self.watched.lock();
+        watched.kept = None;
+        watched.gone.kept = GoneFiles::default();
+        watched.earlier.iter_mut().for_each(|(_, gone)| gone.kept = GoneFiles::default());
+        watched.written_over.values_mut().for_each(|over| over.is_kept = false);
     }
 
     /// A change has taken this away.
@@ -165,7 +245,12 @@ impl Tripwire {
 
     /// How much is gone since the older of the points.
     pub fn gone(&self) -> GoneFiles {
-        self.watched.lock().all_gone()
+        self.watched.lock().all_gone().all
+    }
+
+    /// How much of that the point does not have that was kept last.
+    pub fn lost(&self) -> GoneFiles {
+        self.watched.lock().lost()
     }
 
     /// The newest point.
@@ -188,32 +273,37 @@ impl Tripwire {
 }
 
 impl Watched {
-    fn all_gone(&self) -> GoneFiles {
-        self.gone + self.earlier.as_ref().map_or(GoneFiles::default(), |(_, gone)| *gone)
+    fn all_gone(&self) -> Counted {
+        let earlier = self.earlier.as_ref().map_or(Counted::default(), |(_, gone)| *gone);
+        Counted { all: self.gone.all + earlier.all, kept: self.gone.kept + earlier.kept }
+    }
+
+    fn lost(&self) -> GoneFiles {
+        let gone = self.all_gone();
+        gone.all - gone.kept
     }
 
     fn note(&mut self, part: &LostPart) {
-        const WHOLE: (u64, u64) = (u64::MAX, u64::MAX);
         let known = self.written_over.get(&part.ino).copied();
-        if known == Some(WHOLE) {
+        if known.is_some_and(|known| known.is_gone) {
             return;
         }
-        let (so_far, size) = known.unwrap_or_default();
-        let size = size.max(part.size);
-        let is_gone = part.bytes.is_none_or(|bytes| {
-            let bytes = so_far.saturating_add(bytes);
-            let is_gone = size > 0 && bytes.saturating_mul(2) >= size;
-            if !is_gone && (known.is_some() || self.written_over.len() < FILES_REMEMBERED) {
-                self.written_over.insert(part.ino, (bytes, size));
+        // What was there at the newest point is what the first part was taken from.
+        let is_kept = || self.kept.is_some_and(|kept| kept.has(part));
+        let mut over = known.unwrap_or_else(|| WrittenOver { is_kept: is_kept(), ..WrittenOver::default() });
+        over.size = over.size.max(part.size);
+        over.bytes = over.bytes.saturating_add(part.bytes.unwrap_or(0));
+        over.is_gone = part.bytes.is_none() || over.size > 0 && over.bytes.saturating_mul(2) >= over.size;
+        if over.is_gone {
+            let one = GoneFiles { files: 1, bytes: over.size };
+            self.gone.all = self.gone.all + one;
+            if over.is_kept {
+                self.gone.kept = self.gone.kept + one;
             }
-            is_gone
-        });
-        if is_gone {
-            self.gone = self.gone + GoneFiles { files: 1, bytes: size };
-            // What has no name loses nothing more that counts.
-            if part.bytes.is_some() && (known.is_some() || self.written_over.len() < FILES_REMEMBERED) {
-                self.written_over.insert(part.ino, WHOLE);
-            }
+        }
+        // What has no name loses nothing more that counts.
+        if part.bytes.is_some() && (known.is_some() || self.written_over.len() < FILES_REMEMBERED) {
+            self.written_over.insert(part.ino, over);
         }
     }
 }
@@ -222,11 +312,15 @@ impl Watched {
 mod tests {
     use super::*;
 
+    fn lost(ino: u64, size: u64, bytes: Option<u64>) -> LostPart {
+        LostPart { ino: Ino(ino), size, bytes, changed: Timestamp { secs: 1000, nanos: 0 } }
+    }
+
     fn counted(parts: &[(u64, u64, Option<u64>)]) -> GoneFiles {
         let wire = Tripwire::default();
         wire.young_from.store(10, Ordering::Relaxed);
         for (ino, size, bytes) in parts {
-            wire.note(&[LostPart { ino: Ino(*ino), size: *size, bytes: *bytes }]);
+            wire.note(&[lost(*ino, *size, *bytes)]);
         }
         wire.gone()
     }
@@ -243,11 +337,29 @@ mod tests {
         assert_eq!(counted(&[(2, 100, Some(30)), (2, 70, Some(70)), (2, 50, Some(50))]), gone(1, 100));
         assert_eq!(counted(&[(2, 0, Some(0)), (2, 0, Some(0))]), gone(0, 0));
         let wire = Tripwire::default();
-        wire.note(&[LostPart { ino: Ino(2), size: 9, bytes: None }]);
+        wire.note(&[lost(2, 9, None)]);
         assert_eq!((wire.gone(), wire.let_go()), (gone(0, 0), false));
         let (mut first, mut second) = (0, 0);
         wire.before_change(|| first += 1);
         wire.before_change(|| second += 1);
         assert_eq!((first, second), (1, 0));
+    }
+
+    #[test]
+    fn what_was_kept_is_not_lost() {
+        let wire = Tripwire::default();
+        wire.young_from.store(10, Ordering::Relaxed);
+        let created = (1000 + TOLD_WITHIN_SECS + 1, Duration::ZERO);
+        let kept = KeptPoint { id: ViewId(7), kept: Duration::ZERO, created, young_from: Ino(5) };
+        wire.watched.lock().kept = Some(kept);
+        // Of two that were there one is changed in two steps; one came later; one may have been changed since.
+        let later = LostPart { changed: Timestamp { secs: 1001, nanos: 0 }, ..lost(4, 100, None) };
+        wire.note(&[lost(2, 100, None), lost(3, 100, Some(40)), lost(7, 10, None), later]);
+        let changed = Timestamp { secs: 3000, nanos: 0 };
+        wire.note(&[LostPart { changed, ..lost(3, 100, Some(40)) }]);
+        let count = |files, bytes| GoneFiles { files, bytes };
+        assert_eq!((wire.gone(), wire.lost()), (count(4, 310), count(2, 110)));
+        wire.forget_kept();
+        assert_eq!((wire.gone(), wire.lost(), wire.kept().is_none()), (count(4, 310), count(4, 310), true));
     }
 }

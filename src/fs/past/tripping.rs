@@ -1,9 +1,10 @@
 //! Before much is gone there is a snapshot: when what is gone of the line at the root of the mount passes a threshold, the point
 //! that has all of it becomes a snapshot with a name and a reason.
 //!
-//! Whoever keeps the time asks every second ([`Past::tend_tripwire`]), and once more at the end. There is one such snapshot an hour at most,
-//! so that whoever deletes much all the time does not drown in them; the last few stay, and when space is short only those of the last
-//! hour, until somebody would be refused for want of it. One that somebody has renamed, or holds, is his.
+//! Whoever keeps the time asks every second ([`Past::tend_tripwire`]), and once more at the end. What the one has that was kept last does
+//! not count again for an hour, as long as it is there. Whoever deletes much all the time has one of each minute, and does not drown in
+//! them: the last few stay, and before them one an hour, a few too; when space is short only those of the last hour, until somebody would
+//! be refused for want of it. One that somebody has renamed, or holds, is his.
 
 use super::snapdir::Past;
 use crate::format::inode::Inode;
@@ -27,12 +28,15 @@ const FILES_MIN: u64 = 20;
 const SHARE: u64 = 4;
 /// To count files so many times as many inodes are looked at, at most.
 const INODES_PER_FILE: u64 = 4;
-/// From one of these snapshots to the next, in seconds.
-const KEPT_INTERVAL_SECS: i64 = 3600;
-/// So long they stay even if space is short.
+/// So long they stay even if space is short, and what the last one has does not count again.
 const KEPT_MIN: Duration = Duration::from_secs(3600);
-/// So many of them stay.
-const KEPT: usize = 4;
+/// So many of them stay, however soon one came after the other.
+const KEPT_LAST: usize = 8;
+/// And before these so many, from one to the next so many seconds.
+const KEPT_OLDER: usize = 4;
+const KEPT_OLDER_SECS: i64 = 3600;
+/// A clock that was set back by more tells no more of what was changed when.
+const CLOCK_SLACK: Duration = Duration::from_secs(1);
 /// How long it is waited for who makes a snapshot. It is tried again.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -45,6 +49,8 @@ pub struct TripwireState {
     pub point: Option<(i64, u32)>,
     /// What is gone since the older of the points.
     pub gone: GoneFiles,
+    /// Of that, what the snapshot does not have that was kept last.
+    pub lost: GoneFiles,
     /// No point is kept, because space is short.
     pub is_short_of_space: bool,
     /// The newest snapshot that was kept so.
@@ -62,6 +68,7 @@ impl Past {
     /// The last look before the end: keeps what is to be kept, and nothing else.
     pub fn end_tripwire(&self) {
         let head = self.commits.heads.main();
+        self.forget_kept_if_in_doubt(&head);
         if let Err(e) = self.keep_if_much_is_gone(&head) {
             log::warn!("no snapshot is kept of what was there before much was deleted: {e}");
         }
@@ -75,6 +82,7 @@ impl Past {
             files_max: self.files_max(&head)?,
             point: head.tripwire.newest().map(|point| point.created),
             gone: head.tripwire.gone(),
+            lost: head.tripwire.lost(),
             is_short_of_space: self.commits.is_short_of_space(),
             last: self.kept_before(&head).pop().map(|last| last.name),
         })
@@ -100,6 +108,7 @@ impl Past {
         if self.has_deleted_point(&head.tripwire) {
             head.tripwire.let_go();
         }
+        self.forget_kept_if_in_doubt(&head);
         if let Err(e) = self.keep_if_much_is_gone(&head) {
             // That must not keep the next point from being made.
             log::warn!("what was there before a mass deletion is not kept as a snapshot: {e}");
@@ -149,25 +158,39 @@ impl Past {
         all.into_iter().map(|s| (head.clone(), s)).collect()
     }
 
+    /// What was kept last counts for an hour, while it is there, and as long as times of change are to be trusted: a clock that is set back
+    /// would have what was changed since look older.
+    fn forget_kept_if_in_doubt(&self, head: &Head) {
+        let Some(kept) = head.tripwire.kept() else { return };
+        let (volume, clock) = (&self.commits.heads.volume, &self.commits.heads.clock);
+        let ((created, at_rest_until), now, passed) = (kept.created, clock.now().secs, clock.passed());
+        let shown = Duration::from_secs(now.saturating_sub(created).max(0).unsigned_abs());
+        let is_set_back = now < created || shown + CLOCK_SLACK < passed.saturating_sub(at_rest_until);
+        let is_old = passed.saturating_sub(kept.kept) >= KEPT_MIN;
+        let is_there = || volume.snapshot_info(kept.id).is_some() && !volume.was_deleted(kept.id);
+        if is_set_back || is_old || !is_there() {
+            head.tripwire.forget_kept();
+        }
+    }
+
     fn keep_if_much_is_gone(&self, head: &Arc<Head>) -> Result<()> {
-        let gone = head.tripwire.gone();
+        let (lost, gone) = (head.tripwire.lost(), head.tripwire.gone());
         let Some(files_max) = self.files_max(head)? else {
             head.tripwire.let_go();
             return Ok(());
         };
-        if gone.files == 0 {
+        if lost.files == 0 {
             return Ok(());
         }
         let Some(point) = head.tripwire.before_it_was_gone() else { return Ok(()) };
-        let may_be_a_share = || gone.files >= FILES_MIN && head.tripwire.has_grown();
+        let may_be_a_share = || lost.files >= FILES_MIN && head.tripwire.has_grown();
         let is_much =
-            gone.files >= u64::from(files_max) || may_be_a_share() && self.is_a_share(&point.view, gone)?;
+            lost.files >= u64::from(files_max) || may_be_a_share() && self.is_a_share(&point.view, lost)?;
         if !is_much {
             return Ok(());
         }
-        let now = self.commits.heads.clock.now().secs;
-        let is_new = |s: &SnapshotInfo| (0..KEPT_INTERVAL_SECS).contains(&now.saturating_sub(s.created.0));
-        if self.kept_before(head).iter().any(is_new) {
+        if head.tripwire.kept().is_some_and(|kept| kept.id == point.view.id()) {
+            // It has all of it.
             head.tripwire.forget_gone();
             return Ok(());
         }
@@ -179,10 +202,9 @@ impl Past {
         }
         self.keep(head, &point, gone)?;
         drop(held);
-        head.tripwire.forget_gone();
-        let mut all = self.kept_before(head);
-        all.truncate(all.len().saturating_sub(KEPT));
-        self.drop_kept(head, all)
+        head.tripwire.keep(&point, self.commits.heads.clock.passed());
+        let all = self.kept_before(head);
+        self.drop_kept(head, too_many(all))
     }
 
     /// True if what is gone is a large part of a view: of its files or of its bytes. Looks at no more of it than decides that.
@@ -266,4 +288,19 @@ impl Past {
         }
         self.commits.outlive()
     }
+}
+
+/// Which of these go, when there is a new one: oldest first, as they are given.
+fn too_many(mut all: Vec<SnapshotInfo>) -> Vec<SnapshotInfo> {
+    all.truncate(all.len().saturating_sub(KEPT_LAST));
+    let (mut go, mut stay): (Vec<SnapshotInfo>, Vec<SnapshotInfo>) = Default::default();
+    for s in all {
+        let since = stay.last().map(|before| s.created.0.saturating_sub(before.created.0));
+        let is_soon = since.is_some_and(|since| (0..KEPT_OLDER_SECS).contains(&since));
+        if is_soon { go.push(s) } else { stay.push(s) }
+    }
+    let too_old = stay.len().saturating_sub(KEPT_OLDER);
+    go.extend(stay.drain(..too_old));
+    go.sort_by_key(|s| s.id);
+    go
 }

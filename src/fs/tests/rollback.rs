@@ -854,3 +854,29 @@ fn references_to_one_block_are_told_apart_where_branches_meet() {
     let report = crate::check::check(t.fs.volume(), crate::check::Depth::Data).unwrap();
     assert_eq!((report.data_bytes, report.views), (0, 1), "{report:?}");
 }
+
+/// A guard is where nothing goes on from, and what it was made from goes on in several ways: a list tells what the one has alone, and not
+/// that the other has nothing.
+#[test]
+fn what_a_guard_has_alone_is_listed() {
+    let t = T::with(256 << 20, FsOptions::default());
+    t.put(ROOT, "all have it", &vec![1; 1 << 20]);
+    t.snapshot("base");
+    let mut guards = Vec::new();
+    for round in 1..3 {
+        t.put(ROOT, "big", &vec![round; 4 << 20]);
+        guards.push(back(&t, ROOT, "base").id);
+        t.clock.advance(1_000_000_000);
+    }
+    let planner = t.fs.planner().unwrap();
+    for s in t.fs.snapshots() {
+        let only = planner.exclusive(s.id).unwrap();
+        assert_eq!(s.exclusive, guards.contains(&s.id).then_some(only), "{s:?}");
+        assert_eq!(only >= 4 << 20, s.exclusive.is_some(), "{only}");
+        let told = t.fs.getxattr(
+            t.find(SNAPDIR, std::str::from_utf8(&s.name).unwrap()).unwrap(),
+            b"user.snapfs.exclusive",
+        );
+        assert_eq!(told, s.exclusive.map(|bytes| bytes.to_string().into_bytes()).ok_or(Error::NoAttribute));
+    }
+}

@@ -211,30 +211,150 @@ fn it_can_be_set_and_switched_off() {
 }
 
 #[test]
-fn one_an_hour_is_kept_and_of_these_the_last_few() {
+fn each_mass_deletion_is_kept_and_of_these_the_last_few() {
     let t = watched();
     let dir = t.mkdir(ROOT, "dir").unwrap();
-    for hour in 0..6 {
-        for round in 0..2 {
+    let mut made: usize = 0;
+    for _ in 0..6 {
+        for _ in 0..2 {
             fill(&t, dir, 30, 10);
             pass(&t, 61);
             unlink(&t, dir, 30);
             t.fs.tend_tripwire();
-            assert_eq!(kept(&t).len(), (hour + 1).min(4), "{hour} {round}");
-        }
-        if hour == 1 {
-            // Whoever renames one wants to have it.
-            t.fs.rename_snapshot_of(ROOT, kept(&t)[0].as_bytes(), b"mine").unwrap();
-            pass(&t, 3700);
-            fill(&t, dir, 30, 10);
-            pass(&t, 61);
-            unlink(&t, dir, 30);
-            t.fs.tend_tripwire();
-            assert_eq!(kept(&t).len(), 2);
+            made += 1;
+            // Before the last eight there is one of each hour.
+            assert_eq!(kept(&t).len(), made.min(8) + made.saturating_sub(8).div_ceil(2), "{made}");
+            assert_eq!(entries(&t, kept(&t).last().unwrap(), "dir"), 30);
         }
         pass(&t, 3700);
     }
-    assert_eq!((t.list(SNAPDIR).len(), kept(&t).len()), (5, 4));
+    // Whoever renames one wants to have it.
+    let oldest = kept(&t)[0].clone();
+    t.fs.rename_snapshot_of(ROOT, oldest.as_bytes(), b"mine").unwrap();
+    for _ in 0..4 {
+        fill(&t, dir, 30, 10);
+        pass(&t, 61);
+        unlink(&t, dir, 30);
+        t.fs.tend_tripwire();
+    }
+    assert_eq!((t.list(SNAPDIR).len(), kept(&t).len()), (12, 11));
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+/// Whatever was kept just before: what is gone now is not in that.
+#[test]
+fn the_second_mass_deletion_within_an_hour_is_kept_too() {
+    let t = watched();
+    let dir = t.mkdir(ROOT, "dir").unwrap();
+    fill(&t, dir, 200, 10);
+    pass(&t, 61);
+    unlink(&t, dir, 100);
+    t.fs.tend_tripwire();
+    assert_eq!(kept(&t).len(), 1);
+    let nodes: Vec<NodeId> = (0..300).map(|n| t.put(dir, &format!("new{n}"), b"new")).collect();
+    pass(&t, 65);
+    pass(&t, 65);
+    (0..300).for_each(|n| t.fs.unlink(&USER, dir, format!("new{n}").as_bytes()).unwrap());
+    nodes.into_iter().for_each(|node| t.fs.forget(node));
+    t.fs.tend_tripwire();
+    let all = kept(&t);
+    assert_eq!((all.len(), entries(&t, &all[0], "dir"), entries(&t, &all[1], "dir")), (2, 200, 400));
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+fn unlink_from(t: &T, dir: NodeId, first: usize, count: usize) {
+    (first..first + count).for_each(|n| t.fs.unlink(&USER, dir, format!("f{n}").as_bytes()).unwrap());
+    t.fs.tend_tripwire();
+}
+
+/// 300 files that have been there for a while, and a fifth of them is gone: that was kept.
+fn begun() -> (T, NodeId) {
+    let t = watched();
+    t.fs.setxattr(&SUPER, ROOT, b"user.snapfs.tripwire", b"20", XattrMode::Set).unwrap();
+    let dir = t.mkdir(ROOT, "dir").unwrap();
+    fill(&t, dir, 300, 10);
+    pass(&t, 200);
+    unlink_from(&t, dir, 0, 60);
+    assert_eq!(kept(&t).len(), 1);
+    (t, dir)
+}
+
+/// What goes on for longer than a minute is kept once, as it was in the beginning; unless that is not there any more, or another hour has
+/// begun.
+#[test]
+fn what_was_kept_is_kept_once() {
+    for what in ["goes on", "an hour", "deleted", "renamed"] {
+        let (t, dir) = begun();
+        let first = kept(&t).remove(0);
+        match what {
+            "an hour" => (0..61).for_each(|_| pass(&t, 60)),
+            "deleted" => t.fs.delete_snapshot_of(ROOT, first.as_bytes()).unwrap(),
+            "renamed" => t.fs.rename_snapshot_of(ROOT, first.as_bytes(), b"mine").unwrap(),
+            _ => {}
+        }
+        for round in 1..5 {
+            pass(&t, 61);
+            unlink_from(&t, dir, 60 * round, 30);
+            pass(&t, 61);
+            unlink_from(&t, dir, 60 * round + 30, 30);
+        }
+        let all = t.list(SNAPDIR);
+        let wanted = if what == "an hour" { 2 } else { 1 };
+        assert_eq!(all.len(), wanted, "{what}: {all:?}");
+        let left = if matches!(what, "an hour" | "deleted") { 240 } else { 300 };
+        assert_eq!(entries(&t, all.last().unwrap(), "dir"), left, "{what}");
+    }
+}
+
+/// What was written since is in no snapshot, however old the file is and whatever the clock says.
+#[test]
+fn what_was_changed_since_is_kept_again() {
+    for set_back in [0, 7200, -7200] {
+        for has_grown in [false, true] {
+            let (t, dir) = begun();
+            pass(&t, 61);
+            t.clock.set(-set_back * SECOND);
+            for n in 100..130 {
+                let f = t.open(t.find(dir, &format!("f{n}")).unwrap(), RW);
+                t.write(f, if has_grown { 10 } else { 0 }, b"since then");
+                t.fs.release(f.0, f.1);
+            }
+            pass(&t, 61);
+            pass(&t, 61);
+            pass(&t, 61);
+            let before = kept(&t).len();
+            unlink_from(&t, dir, 100, 30);
+            let all = kept(&t);
+            assert_eq!(all.len(), before + 1, "{set_back} {has_grown}");
+            let past = t.find(t.find(SNAPDIR, all.last().unwrap()).unwrap(), "dir").unwrap();
+            assert!(t.cat(past, "f100").ends_with(b"since then"), "{set_back} {has_grown}");
+        }
+    }
+}
+
+/// A program that makes and removes files all day has one of each minute, and no more of them than of a few.
+#[test]
+fn a_day_of_builds_leaves_a_few() {
+    let t = watched();
+    t.fs.setxattr(&SUPER, ROOT, b"user.snapfs.tripwire", b"5", XattrMode::Set).unwrap();
+    let dir = t.mkdir(ROOT, "target").unwrap();
+    for minute in 0..24 * 60 {
+        let nodes: Vec<NodeId> = (0..5).map(|n| t.put(dir, &format!("f{n}"), b"built")).collect();
+        pass(&t, 61);
+        unlink(&t, dir, 5);
+        nodes.into_iter().for_each(|node| t.fs.forget(node));
+        t.fs.tend_tripwire();
+        assert!(kept(&t).len() <= 12, "{minute}");
+        if minute % 10 == 0 {
+            t.fs.commit().unwrap();
+        }
+    }
+    let all = t.fs.volume().own_snapshots(LineId::MAIN);
+    let apart: Vec<i64> = all.windows(2).map(|two| two[1].created.0 - two[0].created.0).collect();
+    assert_eq!((all.len(), apart[4..].iter().all(|secs| *secs == 61)), (12, true), "{apart:?}");
+    assert!(apart[..3].iter().all(|secs| (3600..3700).contains(secs)), "{apart:?}");
     t.fs.commit().unwrap();
     t.prove();
 }

@@ -10,7 +10,7 @@ use super::History;
 use super::dead_set::DeadSet;
 use super::deadlist::{self, ALL, Buckets, MetaRead};
 use crate::format::ViewId;
-use crate::format::view::Role;
+use crate::format::view::{Role, ViewRecord};
 use crate::tree::Result;
 use std::collections::BTreeSet;
 
@@ -18,15 +18,24 @@ impl History {
     /// Bytes that no other visible view reaches: what deleting just this view frees. A counter, but for views that
     /// meet a branch: there it costs the entries of the lists concerned. 0 for a hidden view.
     pub fn exclusive(&self, view: ViewId, meta: MetaRead) -> Result<u64> {
-        let Some(record) = self.get(view).filter(|r| r.role != Role::Hidden) else { return Ok(0) };
-        let hidden = |v: &ViewId| self.view(*v).role == Role::Hidden;
-        match self.children(view) {
-            _ if record.prev.is_some_and(|p| hidden(&p)) => {}
-            [] => return Ok(record.written),
-            [only] if !hidden(only) => return Ok(record.exclusive),
-            _ => {}
+        match self.get(view).filter(|r| r.role != Role::Hidden) {
+            None => Ok(0),
+            Some(record) => match self.counted_exclusive(record) {
+                Some(bytes) => Ok(bytes),
+                None => self.would_free(&BTreeSet::from([view]), meta),
+            },
         }
-        self.would_free(&BTreeSet::from([view]), meta)
+    }
+
+    /// The same if a counter tells it: none for a view that meets a branch, or was deleted and is part of one.
+    pub fn counted_exclusive(&self, record: &ViewRecord) -> Option<u64> {
+        let hidden = |v: &ViewId| self.view(*v).role == Role::Hidden;
+        match self.children(record.id) {
+            _ if record.role == Role::Hidden || record.prev.is_some_and(|p| hidden(&p)) => None,
+            [] => Some(record.written),
+            [only] if !hidden(only) => Some(record.exclusive),
+            _ => None,
+        }
     }
 
     /// Bytes that deleting all views of a set would free: what they reach and no visible view outside the set does.

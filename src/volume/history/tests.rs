@@ -457,8 +457,11 @@ impl Run {
                 let children = h.children(r.id);
                 let hidden = |v: &ViewId| h.view(*v).role == Role::Hidden;
                 let simple = children.len() <= 1 && !children.iter().chain(&r.prev).any(hidden);
+                let counted = h.counted_exclusive(r);
+                assert_eq!(counted.is_some(), simple, "a counter tells what {r:?} has");
                 if simple || quiet {
                     let only = bits.minus(&self.union_without(&BTreeSet::from([r.id]))).bytes();
+                    assert!(counted.is_none_or(|counted| counted == only), "exclusive of {r:?}");
                     assert_eq!(h.exclusive(r.id, self.read()).unwrap(), only, "exclusive of {r:?}");
                 }
             }
