@@ -217,6 +217,8 @@ pub enum StreamOrder {
         view: Vec<u8>,
         /// The identity of the store.
         store: String,
+        /// Where it is, if a copy is to be known there.
+        path: Option<Vec<u8>>,
     },
     /// To tell how a stream would begin.
     Begin {

@@ -13,7 +13,7 @@ use crate::format::{Identity, ViewId};
 use crate::fs::Fs;
 use crate::names;
 use crate::ops::NodeId;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -78,16 +78,7 @@ impl Hydrating {
         if store == self.fs.volume().uuid() {
             return Err(refused("this is the store itself: a copy of it stands in another one"));
         }
-        let path = match to {
-            // Where it is mounted it may not be tomorrow.
-            StoreEnd::Daemon(client) => {
-                let status = client.call("status", json!({}), &mut |_| {})?;
-                names::get(&status, "store").unwrap_or_else(|| path.as_os_str().as_bytes().to_vec())
-            }
-            _ => {
-                apart::real(path).unwrap_or_else(|_| path.to_path_buf()).into_os_string().into_encoded_bytes()
-            }
-        };
+        let path = streams::place_of(to, path)?;
         if path.len() > STORE_PATH_MAX {
             return Err(refused(&format!("the path of the store is longer than {STORE_PATH_MAX} bytes")));
         }
@@ -152,7 +143,7 @@ impl Hydrating {
             received(here.unwrap_or(0), about.unwrap_or(record.about_bytes));
         }
         let done = streams::carry_through(&from, to, (resumed, None), gate, &mut |_| true)?;
-        streams::note(&from, to, &order)?;
+        streams::note(&from, to, &order, None)?;
         Ok(done)
     }
 

@@ -1,4 +1,4 @@
-//! How a copy that is made in another store in the background is told.
+//! How copies in other stores are told.
 
 use super::limit::UNLIMITED;
 use super::output;
@@ -9,7 +9,7 @@ use serde_json::Value;
 pub(super) fn percent(copy: &Value) -> u64 {
     let number = |key: &str| copy[key].as_u64().unwrap_or(0);
     match (copy["state"].as_str(), number("about_bytes")) {
-        (Some("whole"), _) => 100,
+        (Some("whole" | "away"), _) => 100,
         (_, 0) => 0,
         (_, all) => (number("done_bytes").saturating_mul(100) / all).min(99),
     }
@@ -25,13 +25,30 @@ pub(super) fn in_words(copy: &Value) -> String {
     let why = copy["trouble"].as_str().map(names::sentence).unwrap_or_default();
     match copy["state"].as_str().unwrap_or("unknown") {
         "running" => format!("running, {}, {}/s{left}{limit}", done(), size("rate_bytes")),
-        "whole" => {
+        state @ ("whole" | "away") => {
             let ended = copy["ended"].as_str().and_then(output::parse_rfc3339).map(output::local);
-            format!("whole since {}", ended.unwrap_or_default())
+            let whole = format!("whole since {}", ended.unwrap_or_default());
+            if state == "away" { format!("away: nothing is there now; {whole}") } else { whole }
         }
         "waiting" => format!("waiting, {}: {why}", done()),
         state => format!("{state}, {}{limit}", done()),
     }
+}
+
+/// What all copies of a snapshot come to, in words, and how many of a hundred parts of the one are done that has the least.
+pub(super) fn state_of(copies: &[Value]) -> (&'static str, Option<u64>) {
+    let is = |copy: &&Value, states: &[&str]| states.contains(&copy["state"].as_str().unwrap_or_default());
+    let is_done = |copy: &&Value| is(copy, &["whole", "away"]);
+    let left: Vec<&Value> = copies.iter().filter(|copy| !is_done(copy)).collect();
+    let state = match (copies, &left[..]) {
+        ([], _) => "here alone",
+        (_, []) if copies.iter().any(|copy| is(&copy, &["whole"])) => "copied",
+        (_, []) => "copied, and the copy is away",
+        (_, left) if left.iter().all(|copy| is(copy, &["paused"])) => "being copied, which is paused",
+        _ => "being copied",
+    };
+    let least = left.into_iter().map(percent).min();
+    (state, least.or((!copies.is_empty()).then_some(100)))
 }
 
 /// Copies that are not whole, as a table; none if there is none.
@@ -56,6 +73,17 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn all_copies_of_a_snapshot_come_to_one_state() {
+        let copy = |state: &str| json!({"state": state, "done_bytes": 1, "about_bytes": 4});
+        let of = |states: &[&str]| state_of(&states.iter().map(|state| copy(state)).collect::<Vec<_>>());
+        assert_eq!(of(&[]), ("here alone", None));
+        assert_eq!(of(&["whole", "away"]), ("copied", Some(100)));
+        assert_eq!(of(&["away"]), ("copied, and the copy is away", Some(100)));
+        assert_eq!(of(&["whole", "paused"]), ("being copied, which is paused", Some(25)));
+        assert_eq!(of(&["paused", "waiting"]), ("being copied", Some(25)));
+    }
+
+    #[test]
     fn copies_are_told_in_words() {
         let mut copy = json!({
             "state": "running", "done_bytes": 1 << 20, "about_bytes": 4 << 20, "rate_bytes": 1 << 10,
@@ -69,6 +97,12 @@ mod tests {
         assert_eq!(percent(&copy), 99);
         copy["state"] = "whole".into();
         assert_eq!(percent(&copy), 100);
+        copy["state"] = "away".into();
+        assert!(
+            in_words(&copy).starts_with("away: nothing is there now; whole since"),
+            "{}",
+            in_words(&copy)
+        );
         assert_eq!((told_limit(0), told_limit(9), told_limit(UNLIMITED)), (None, Some(9), None));
     }
 }

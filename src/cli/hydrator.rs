@@ -239,7 +239,9 @@ enum Next {
 
 impl Shared {
     fn all(&self) -> Vec<HydrationRecord> {
-        self.work.fs.volume().hydrations()
+        // Each side of a split has a record of both, and one of these is about itself.
+        let volume = self.work.fs.volume();
+        volume.hydrations().into_iter().filter(|copy| copy.store != volume.uuid()).collect()
     }
 
     fn run(&self) {

@@ -1,6 +1,7 @@
 //! The ways to make a snapshot that a user can name.
 
 use crate::format::Layout;
+use crate::format::provenance::MadeBy;
 use clap::ValueEnum;
 
 /// How a snapshot is made.
@@ -19,6 +20,17 @@ pub(super) enum Method {
 }
 
 impl Method {
+    /// What is kept of it with the snapshot.
+    pub(super) fn made_by(self) -> MadeBy {
+        match self {
+            Method::Row => MadeBy::Row,
+            Method::Cow => MadeBy::Cow,
+            Method::Clone => MadeBy::Clone,
+            Method::Background => MadeBy::Background,
+            Method::Mirror => MadeBy::Mirror,
+        }
+    }
+
     /// The layout that the tree has from then on, if the method says so.
     pub(super) fn layout(self) -> Option<Layout> {
         match self {

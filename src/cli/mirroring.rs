@@ -15,6 +15,7 @@ use super::side_filling::{FillingPace, FillingTold};
 use super::sides::{
     OpenedSides, hold_new_side, hold_side, label_in_force, limit_of, real_path, told_mirror, went_on,
 };
+use super::split_copies;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::device::bystander::Beside;
 use crate::device::mirror::{MirrorError, NewSide, Timed, parted_at};
@@ -357,6 +358,7 @@ impl StoreSides {
 
     /// Fills a side that has joined, in the background.
     fn start(self: &Arc<StoreSides>, side: HeldSide, from: FillFrom) -> Result<(), Failure> {
+        split_copies::forget(&self.fs, &side.path);
         self.keep(side);
         self.in_background(move |sides| sides.fill(&from)).inspect_err(|_| self.mirror.give_up("no thread"))
     }
@@ -599,6 +601,8 @@ impl StoreSides {
         self.keep_named();
         let volume = self.fs.volume();
         let identity = random().map_err(|e| Failure::new(Code::Other, e.to_string()))?;
+        let there = self.held.lock()[1 - self.serving()].as_ref().map(|side| side.path.clone());
+        split_copies::note(&self.fs, &made, [(Some(self.served().0), volume.uuid()), (there, identity)]);
         let paused = match volume.split(&self.mirror, identity) {
             Ok(paused) => paused,
             Err(e) => {

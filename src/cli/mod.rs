@@ -96,6 +96,7 @@ mod snapshots;
 mod space;
 mod space_args;
 mod space_order;
+mod split_copies;
 mod store_state;
 mod stores;
 mod stream_args;

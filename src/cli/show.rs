@@ -139,12 +139,32 @@ fn view(backend: &dyn Backend, args: &ShowArgs, name: &OsStr) -> Result<(), Fail
             found?
         }
     };
+    if found["kind"] == "snapshot" {
+        put_state(&mut found);
+    }
     let uid = found["user"].as_u64().and_then(|uid| u32::try_from(uid).ok());
     if let Some(name) = uid.and_then(user_name) {
         put(&mut found, "user_name", &name);
     }
     let printed = if args.json.json { output::print_json(&found) } else { output::print(&text(&found)) };
     printed.map_err(|e| Failure::new(Code::Other, e))
+}
+
+/// What its copies come to. A whole one is looked for where it was last: by who asks, who may wait for that as nobody else.
+fn put_state(found: &mut Value) {
+    let mut copies = found["copies"].as_array().cloned().unwrap_or_default();
+    for copy in copies.iter_mut().filter(|copy| copy["state"] == "whole") {
+        let is_gone = |to: Vec<u8>| match std::fs::symlink_metadata(OsStr::from_bytes(&to)) {
+            Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+            Ok(_) => false,
+        };
+        if names::get(copy, "to").is_some_and(is_gone) {
+            copy["state"] = "away".into();
+        }
+    }
+    let (state, percent) = hydration::state_of(&copies);
+    (found["state"], found["hydration_percent"]) = (state.into(), json!(percent));
+    found["copies"] = Value::Array(copies);
 }
 
 fn text(found: &Value) -> String {
@@ -158,13 +178,16 @@ fn text(found: &Value) -> String {
     let clones = names::get_list(found, "clones").filter(|all| !all.is_empty());
     let clones =
         clones.map(|all| all.iter().map(|name| names::shown_bytes(name)).collect::<Vec<_>>().join(" "));
-    let stores = found["stores"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let all = || found["copies"].as_array().into_iter().flatten();
+    let stores = found["stores"].as_array().into_iter().flatten();
+    // Of these it is known where they are, too.
+    let stores = stores.filter(|store| all().all(|copy| copy["store"] != **store)).filter_map(Value::as_str);
     let stores = Some(stores.collect::<Vec<_>>().join(" ")).filter(|stores| !stores.is_empty());
     let copy = |copy: &Value| {
         let to = names::get(copy, "to").map(|to| names::shown_bytes(&to)).unwrap_or_default();
-        format!("{to}: {}", hydration::in_words(copy))
+        format!("{to} (store {}): {}", copy["store"].as_str().unwrap_or("?"), hydration::in_words(copy))
     };
-    let copies: Vec<String> = found["copies"].as_array().into_iter().flatten().map(copy).collect();
+    let copies: Vec<String> = all().map(copy).collect();
     let copies = Some(copies.join("; ")).filter(|copies| !copies.is_empty());
     let holds: Vec<String> = found["holds"].as_array().into_iter().flatten().map(held::in_words).collect();
     let holds = Some(holds.join("; ")).filter(|holds| !holds.is_empty());
@@ -188,6 +211,9 @@ fn text(found: &Value) -> String {
         ("made by", user),
         ("command", name("command")),
         ("method", name("method")),
+        ("state", found["state"].as_str().map(Into::into)),
+        ("hydration", number("hydration_percent").map(|percent| format!("{percent} %"))),
+        ("copies", copies),
         ("copy in store", stores),
         ("consistency", name("consistency")),
         ("pause", number("pause_us").map(|us| format!("{us} us"))),
@@ -196,7 +222,6 @@ fn text(found: &Value) -> String {
         ("written", size("written")),
         ("snapshots", number("snapshots").map(|n| n.to_string())),
         ("clones", clones),
-        ("copies", copies),
         ("held by", holds),
         ("open files", number("open_files").map(|n| n.to_string())),
         ("being read", yes_no("read_now")),

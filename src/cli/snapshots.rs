@@ -193,6 +193,9 @@ pub(super) fn create_here(args: &CreateArgs, copy: Option<&HydrateOrder>, json: 
     if args.hooks.any() && args.method == Some(Method::Mirror) {
         return Err(usage::wrong("--pre and --post go with every --method but mirror"));
     }
+    if let Some(method) = args.method {
+        request["method"] = method.made_by().name().into();
+    }
     if let Some(layout) = args.method.and_then(Method::layout) {
         request["layout"] = layout.to_string().into();
     }

@@ -5,6 +5,7 @@ use super::output;
 use super::pipe::Carriers;
 use super::refusal::{told, told_name, told_snapshot, told_view};
 use crate::ctl::{Code, Failure};
+use crate::format::hydration::STORE_PATH_MAX;
 use crate::format::peer::PeerRecord;
 use crate::format::stream::StreamBegin;
 use crate::format::{FormatError, Identity, ViewId};
@@ -57,10 +58,11 @@ pub(super) fn encode(order: &StreamOrder, way: Option<&str>) -> Value {
             object["order"] = "identities".into();
             object["all"] = json!(all);
         }
-        StreamOrder::Note { at: _, view, store } => {
+        StreamOrder::Note { at: _, view, store, path } => {
             object["order"] = "note".into();
             put(&mut object, "view", view);
             object["store"] = json!(store);
+            path.iter().for_each(|path| put(&mut object, "path", path));
         }
         StreamOrder::Begin { at: _, view, from } => {
             object["order"] = "begin".into();
@@ -103,7 +105,8 @@ fn decode(args: &Value, at: NodeId) -> Result<StreamOrder, Failure> {
         "identities" => StreamOrder::Identities { at, all: args["all"] == true },
         "note" => {
             let view = bytes("view").ok_or_else(|| missing("view"))?;
-            StreamOrder::Note { at, view, store: text("store").ok_or_else(|| missing("store"))? }
+            let store = text("store").ok_or_else(|| missing("store"))?;
+            StreamOrder::Note { at, view, store, path: bytes("path") }
         }
         "begin" => {
             let view = bytes("view").ok_or_else(|| missing("view"))?;
@@ -194,10 +197,20 @@ pub(super) fn carry_out(
             Ok(Value::Array(all.collect()))
         }
         StreamOrder::Identities { at, all } => identities(fs, store, *at, *all),
-        StreamOrder::Note { at, view, store: peer } => {
+        StreamOrder::Note { at, view, store: peer, path } => {
             let snapshot = find(fs, *at, view)?;
             let noted = match Identity::parse(peer) {
                 Some(Identity(peer)) if !fs.volume().is_read_only() => {
+                    let is_path = |path: &&Vec<u8>| path.len() <= STORE_PATH_MAX && path.starts_with(b"/");
+                    if let Some(path) = path.as_ref().filter(is_path) {
+                        // The copy is there, whether there is room for a word about it or not.
+                        fs.note_copy(snapshot.id, peer, path).unwrap_or_else(|e| {
+                            log::warn!(
+                                "it is not kept where the copy of {} is: {e}",
+                                names::shown_bytes(&snapshot.name)
+                            );
+                        });
+                    }
                     fs.volume().note_peer(peer, snapshot.id)
                 }
                 _ => Ok(false),

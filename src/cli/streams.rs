@@ -262,12 +262,13 @@ fn order_of(args: &SendArgs) -> StreamOrder {
 }
 
 pub(super) fn send(backend: &dyn Backend, args: &SendArgs) -> Result<(), Failure> {
-    if let Some(to) = &args.to {
+    if let Some(path) = &args.to {
         let as_name = args.as_name.as_ref().map(|name| name.as_bytes().to_vec());
         let from = StoreEnd::open(backend, &args.target, OpenFor::LookAsMounted)?;
-        let done = from.open_other(backend, to).and_then(|to| {
+        let done = from.open_other(backend, path).and_then(|to| {
+            let end = OtherEnd { end: &to, path };
             let done = against_common(&from, &to, order_of(args))
-                .and_then(|order| carry(&from, &to, &order, as_name, args.json.json));
+                .and_then(|order| carry(&from, &end, &order, as_name, args.json.json));
             done.and_then(|done| to.close().map(|()| done))
         });
         from.close()?;
@@ -332,13 +333,35 @@ pub(super) fn against_common(
     Ok(StreamOrder::Send { at: *at, view: view.clone(), from: base, resume: None })
 }
 
-/// Notes at the sender what the receiver has now, so that the next can be told against it also when it is gone there.
-pub(super) fn note(from: &StoreEnd, to: &StoreEnd, order: &StreamOrder) -> Result<(), Failure> {
+/// Notes at the sender what the receiver has now, so that the next can be told against it also when it is gone there; and
+/// where that is, if it is to be kept where a copy is.
+pub(super) fn note(
+    from: &StoreEnd,
+    to: &StoreEnd,
+    order: &StreamOrder,
+    path: Option<Vec<u8>>,
+) -> Result<(), Failure> {
     let StreamOrder::Send { at, view, .. } = order else { return Ok(()) };
     let told = to.ask(&StreamOrder::Identities { at: NodeId::ROOT, all: false })?;
     let Some(store) = told["store"].as_str() else { return Ok(()) };
-    let noted = StreamOrder::Note { at: *at, view: view.clone(), store: store.to_string() };
+    let noted = StreamOrder::Note { at: *at, view: view.clone(), store: store.to_string(), path };
     from.ask(&noted).map(drop)
+}
+
+/// Where a store is that was found at a path: absolute, and its own and not that of a mount, where it may not be tomorrow.
+pub(super) fn place_of(to: &StoreEnd, path: &Path) -> Result<Vec<u8>, Failure> {
+    if let StoreEnd::Daemon(client) = to
+        && let Some(store) = names::get(&client.call("status", json!({}), &mut |_| {})?, "store")
+    {
+        return Ok(store);
+    }
+    Ok(apart::real(path).unwrap_or_else(|_| path.to_path_buf()).into_os_string().into_encoded_bytes())
+}
+
+/// The store that something goes to, and the path by which it was named.
+struct OtherEnd<'e> {
+    end: &'e StoreEnd,
+    path: &'e Path,
 }
 
 /// Makes a full copy of a snapshot in another store; what that has of older ones is not sent again.
@@ -346,14 +369,15 @@ pub(super) fn copy(
     backend: &dyn Backend,
     target: &Path,
     name: &OsStr,
-    to: &Path,
+    path: &Path,
     json: bool,
 ) -> Result<(), Failure> {
     let from = StoreEnd::open(backend, target, OpenFor::LookAsMounted)?;
     let order =
         StreamOrder::Send { at: NodeId::ROOT, view: name.as_bytes().to_vec(), from: None, resume: None };
-    let done = from.open_other(backend, to).and_then(|to| {
-        let done = against_common(&from, &to, order).and_then(|order| carry(&from, &to, &order, None, json));
+    let done = from.open_other(backend, path).and_then(|to| {
+        let end = OtherEnd { end: &to, path };
+        let done = against_common(&from, &to, order).and_then(|order| carry(&from, &end, &order, None, json));
         done.and_then(|done| to.close().map(|()| done))
     });
     from.close()?;
@@ -361,19 +385,20 @@ pub(super) fn copy(
 }
 
 /// Carries a snapshot from one store to another. A transfer of it that was cut off goes on by itself.
-pub(super) fn carry(
+fn carry(
     from: &StoreEnd,
-    to: &StoreEnd,
+    other: &OtherEnd<'_>,
     order: &StreamOrder,
     as_name: Option<Vec<u8>>,
     json: bool,
 ) -> Result<Value, Failure> {
+    let to = other.end;
     let done = carry_now(from, to, resumed(from, to, order)?, as_name, json)?;
     if done["was_here"] == true && store_of(from)? == store_of(to)? {
         let what = "the other store is this one: nothing was copied, and a copy has to be in another store";
         return Err(Failure::new(Code::Invalid, what));
     }
-    note(from, to, order)?;
+    note(from, to, order, Some(place_of(to, other.path)?))?;
     Ok(done)
 }
 

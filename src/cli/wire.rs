@@ -16,7 +16,7 @@ use super::purge_order;
 use super::{past_of_path, restoring, schedule_order, space_order, streaming, told_rollback, trash_order};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, Handler, Peer};
-use crate::format::provenance::{COMMAND_BYTES_MAX, DESCRIPTION_BYTES_MAX, Provenance, Reason};
+use crate::format::provenance::{COMMAND_BYTES_MAX, DESCRIPTION_BYTES_MAX, MadeBy, Provenance, Reason};
 use crate::format::view::Consistency;
 use crate::fs::{GoesOn, Reached};
 use crate::names;
@@ -63,7 +63,7 @@ impl Handler for Verbs {
                 Ok(encode_all(&all))
             }
             "create" => {
-                let provenance = of_maker(args)?;
+                let provenance = Provenance { method: method(args)?, ..of_maker(args)? };
                 let frosts = freeze_order::decode_numbers(args)?;
                 let reached = Reached { level: reached(args)?, frosts: &frosts };
                 let hold = args.get("hold").map(hold_order::decode_wanted).transpose()?;
@@ -210,7 +210,7 @@ impl Handler for Verbs {
             }
             "mirror" => self.engine.mirror(&mirror_order::decode(args)?, progress),
             "split" => {
-                let maker = Provenance { reason: Reason::Split, ..of_maker(args)? };
+                let maker = Provenance { reason: Reason::Split, method: MadeBy::Mirror, ..of_maker(args)? };
                 self.engine.split(at(args), &name(args, "name")?, &maker)
             }
             "schedule" => self.engine.schedule(&schedule_order::decode(args, at(args))?),
@@ -276,6 +276,13 @@ fn of_maker(args: &Value) -> Result<Provenance, Failure> {
         return Err(Failure::new(Code::Invalid, what));
     }
     Ok(Provenance { description, ..of_command(args, Reason::User) })
+}
+
+/// By which method it is made.
+fn method(args: &Value) -> Result<MadeBy, Failure> {
+    let Some(said) = args.get("method") else { return Ok(MadeBy::Layout) };
+    let known = said.as_str().and_then(MadeBy::from_name);
+    known.ok_or_else(|| Failure::new(Code::Invalid, format!("no snapshot is made by the method {said}")))
 }
 
 /// What applications have done before.

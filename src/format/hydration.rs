@@ -1,10 +1,12 @@
-//! The hydration record: a copy of a snapshot that is made in another store in the background, an item of the meta tree for
-//! each.
+//! The hydration record: a copy of a snapshot in another store, which is made in the background or was made by a command; an
+//! item of the meta tree for each.
 
 use super::ids::COUNTER_MAX;
 use super::{FormatError, ViewId, bad};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian as le};
 
+/// Copies of a snapshot that are known at most.
+pub const COPIES_MAX: usize = 32;
 /// Bytes of the path of a store at most.
 pub const STORE_PATH_MAX: usize = 3072;
 /// Bytes of the sentence about the last failure at most.

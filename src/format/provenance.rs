@@ -105,11 +105,58 @@ impl Reason {
     }
 }
 
+/// By which method a snapshot was made, if that was said.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MadeBy {
+    /// Nobody has said: it is as the layout of its tree has it.
+    #[default]
+    Layout,
+    /// What is written over later goes to a new place.
+    Row,
+    /// What is written over later comes back to its place.
+    Cow,
+    /// And as a full copy in another store, at once.
+    Clone,
+    /// And as one that is made in the background.
+    Background,
+    /// By parting the second side of a mirror.
+    Mirror,
+}
+
+impl MadeBy {
+    /// All of them, by their numbers on disk.
+    const ALL: [MadeBy; 6] =
+        [MadeBy::Layout, MadeBy::Row, MadeBy::Cow, MadeBy::Clone, MadeBy::Background, MadeBy::Mirror];
+
+    /// The method, as users call it, if it was said.
+    pub fn name(self) -> Option<&'static str> {
+        Some(match self {
+            MadeBy::Layout => return None,
+            MadeBy::Row => "row",
+            MadeBy::Cow => "cow",
+            MadeBy::Clone => "clone",
+            MadeBy::Background => "background",
+            MadeBy::Mirror => "mirror",
+        })
+    }
+
+    /// The other way.
+    pub fn from_name(name: &str) -> Option<MadeBy> {
+        MadeBy::ALL.into_iter().find(|made| made.name() == Some(name))
+    }
+
+    fn number(self) -> u8 {
+        MadeBy::ALL.iter().position(|made| *made == self).unwrap_or_default() as u8
+    }
+}
+
 /// Why and by whom.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Provenance {
     /// Why.
     pub reason: Reason,
+    /// By which method, of snapshots.
+    pub method: MadeBy,
     /// Who asked for it: the number of a user, where it is known.
     pub user: Option<u32>,
     /// What that user has said about it: at most [`DESCRIPTION_BYTES_MAX`].
@@ -131,7 +178,8 @@ struct RawProvenance {
     has_user: u8,
     description_len: le::U16,
     command_len: le::U16,
-    reserved: [u8; 2],
+    method: u8,
+    reserved: u8,
     user: le::U32,
 }
 
@@ -154,7 +202,8 @@ impl Provenance {
             has_user: self.user.is_some().into(),
             description_len: (self.description.len() as u16).into(),
             command_len: (self.command.len() as u16).into(),
-            reserved: [0; 2],
+            method: self.method.number(),
+            reserved: 0,
             user: self.user.unwrap_or(0).into(),
         };
         out.extend_from_slice(raw.as_bytes());
@@ -175,7 +224,10 @@ impl Provenance {
         let Some(&reason) = Reason::ALL.get(usize::from(raw.reason).wrapping_sub(1)) else {
             return bad!("reason {}, known are 1..={}", raw.reason, Reason::ALL.len());
         };
-        if raw.has_user > 1 || raw.reserved != [0; 2] || (raw.has_user == 0 && raw.user.get() != 0) {
+        let Some(&method) = MadeBy::ALL.get(usize::from(raw.method)) else {
+            return bad!("method {}, known are 0..{}", raw.method, MadeBy::ALL.len());
+        };
+        if raw.has_user > 1 || raw.reserved != 0 || (raw.has_user == 0 && raw.user.get() != 0) {
             return bad!("a reason with reserved bytes that are not zero");
         }
         let (Some(description), Some(after)) = (tail.get(..description_len), tail.get(description_len..))
@@ -188,6 +240,7 @@ impl Provenance {
         *rest = after;
         Ok(Provenance {
             reason,
+            method,
             user: (raw.has_user == 1).then(|| raw.user.get()),
             description: description.to_vec(),
             command: command.to_vec(),
@@ -200,11 +253,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn methods_have_names() {
+        for made in MadeBy::ALL {
+            assert_eq!(made.name().map(MadeBy::from_name), (made != MadeBy::Layout).then_some(Some(made)));
+        }
+        // What was made before methods were kept reads as if nobody had said.
+        let mut old = Vec::new();
+        Provenance::default().encode(&mut old);
+        assert_eq!((old[6], Provenance::take(&mut &old[..]).unwrap().method), (0, MadeBy::Layout));
+    }
+
+    #[test]
     fn round_trip_and_damage() {
         for reason in Reason::ALL {
             for user in [None, Some(0), Some(u32::MAX)] {
                 let all = Provenance {
                     reason,
+                    method: MadeBy::ALL[reason.number() as usize % MadeBy::ALL.len()],
                     user,
                     description: vec![0xff; DESCRIPTION_BYTES_MAX],
                     command: b"make".to_vec(),
@@ -221,8 +286,8 @@ mod tests {
         }
         let mut good = Vec::new();
         Provenance::default().encode(&mut good);
-        // Reason, user's mark, lengths beyond their limits, reserved bytes, a user without a mark.
-        for (at, byte) in [(0, 0), (0, 255), (1, 2), (3, 5), (5, 5), (6, 1), (7, 1), (8, 1)] {
+        // Reason, user's mark, lengths beyond their limits, method, reserved byte, a user without a mark.
+        for (at, byte) in [(0, 0), (0, 255), (1, 2), (3, 5), (5, 5), (6, 6), (7, 1), (8, 1)] {
             let mut bad = good.clone();
             bad[at] = byte;
             bad.resize(4096, 0);

@@ -1,4 +1,4 @@
-//! Copies of snapshots that are made in other stores in the background: what this store keeps of each.
+//! Copies of snapshots in other stores, most of them made in the background: what this store keeps of each.
 //!
 //! Who makes them, and how they travel, is decided above. What is changed here is durable when it returns.
 
@@ -6,6 +6,7 @@ use super::file_system::Fs;
 use crate::format::hydration::{HydrationRecord, HydrationState};
 use crate::format::{Ino, LineId, ViewId};
 use crate::ops::{NodeId, Result};
+use crate::volume::VolumeError;
 
 /// A copy to be.
 #[derive(Clone, Debug)]
@@ -41,6 +42,43 @@ impl Fs {
         let begun = self.heads.volume.begin_hydration(record)?;
         self.commits.sync()?;
         Ok(begun)
+    }
+
+    /// Notes that another store has all of a snapshot. Nothing is changed if a copy is being made there in the background: that
+    /// finds it out by itself.
+    pub fn note_copy(&self, view: ViewId, store: [u8; 16], path: &[u8]) -> Result<()> {
+        let now = self.heads.clock.now().secs;
+        let record = HydrationRecord {
+            number: 0,
+            view,
+            store,
+            path: path.to_vec(),
+            state: HydrationState::Whole,
+            rate: 0,
+            begun_secs: now,
+            ended_secs: now,
+            done_bytes: 0,
+            about_bytes: 0,
+            trouble: Vec::new(),
+        };
+        match self.heads.volume.begin_hydration(record) {
+            Ok(_) => self.commits.sync(),
+            Err(VolumeError::NameTaken) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Forgets whole copies in the store at a path, which is another one from now on.
+    pub fn forget_copies_at(&self, path: &[u8]) -> Result<()> {
+        let volume = &self.heads.volume;
+        let is_there = |copy: &HydrationRecord| !copy.holds() && copy.path == path;
+        for copy in volume.hydrations().into_iter().filter(is_there) {
+            match volume.end_hydration(copy.number) {
+                Ok(()) | Err(VolumeError::NoSuchView) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Has a copy go on or wait, or gives it another rate.

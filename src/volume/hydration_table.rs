@@ -1,4 +1,4 @@
-//! The table of copies that are made in other stores in the background, and what of it a commit has to write.
+//! The table of copies in other stores, and what of it a commit has to write.
 
 use super::{Result, VolumeError};
 use crate::format::ViewId;
@@ -47,7 +47,7 @@ impl Hydrations {
     }
 
     /// Those of a snapshot.
-    pub fn of(&self, view: ViewId) -> impl Iterator<Item = &HydrationRecord> {
+    pub fn of(&self, view: ViewId) -> impl Iterator<Item = &HydrationRecord> + Clone {
         self.map.values().filter(move |record| record.view == view)
     }
 

@@ -1,5 +1,5 @@
-//! Copies of snapshots that are made in other stores in the background: what is kept of each, so that it goes on after any
-//! crash, and that its snapshot stays until it is whole.
+//! Copies of snapshots in other stores: what is kept of each that is made in the background, so that it goes on after any
+//! crash, and that its snapshot stays until it is whole; and where those are that are whole, however they came there.
 //!
 //! How they stand is told by records of the log, each with all that is kept of one; how far they are is written down with the
 //! commits, and what a crash loses of that is asked of the other store.
@@ -7,7 +7,7 @@
 use super::state::VolumeState;
 use super::{ReserveFor, Result, Volume, VolumeError};
 use crate::format::ViewId;
-use crate::format::hydration::{HydrationRecord, HydrationState, TROUBLE_BYTES_MAX};
+use crate::format::hydration::{COPIES_MAX, HydrationRecord, HydrationState, TROUBLE_BYTES_MAX};
 use crate::format::log::Effect;
 
 impl VolumeState {
@@ -46,8 +46,9 @@ impl Volume {
         self.state.read().hydrations.get(number).cloned()
     }
 
-    /// Begins one; it gets a number. The snapshot stays until it is whole, or is given up. Durable with the next commit or
-    /// [`Volume::sync`]. `NameTaken` if there is one of the snapshot in that store that is not whole.
+    /// Begins one, or notes one that is whole; it gets a number. The snapshot stays until it is whole, or is given up. Durable
+    /// with the next commit or [`Volume::sync`]. `NameTaken` if there is one of the snapshot in that store that is not whole.
+    /// Where [`COPIES_MAX`] are known the oldest that is whole is forgotten.
     pub fn begin_hydration(&self, new: HydrationRecord) -> Result<HydrationRecord> {
         self.check_writable()?;
         let mut turn = self.turn();
@@ -57,10 +58,24 @@ impl Volume {
             Some(old) => old.number,
             None => turn.hydrations.next()?,
         };
-        self.reserve_records(&turn, 1, ReserveFor::Record)?;
+        let others = turn.hydrations.of(new.view).filter(|old| old.number != number);
+        let forgotten = match others.clone().count() < COPIES_MAX {
+            true => None,
+            false => {
+                let what =
+                    "a snapshot has 32 copies in other stores at most: let some be whole, or give them up";
+                let whole = others.clone().find(|old| !old.holds()).map(|old| old.number);
+                Some(whole.ok_or(VolumeError::LimitReached(what))?)
+            }
+        };
+        drop(others);
+        self.reserve_records(&turn, 2, ReserveFor::Record)?;
         let record = HydrationRecord { number, ..new };
-        turn.alone().set_hydration(record.clone());
-        self.tell(turn, &Effect::SetHydration(record.clone()));
+        let state = turn.alone();
+        forgotten.into_iter().for_each(|number| state.remove_hydration(number));
+        state.set_hydration(record.clone());
+        let forgotten = forgotten.map(Effect::EndHydration);
+        self.tell_all(turn, forgotten.into_iter().chain([Effect::SetHydration(record.clone())]));
         Ok(record)
     }
 

@@ -15,6 +15,8 @@ fn an_image_under_snapshots_comes_home() {
     let p = Place::new();
     p.mount("");
     p.ok(&["create", "--method", "cow", p.path("").to_str().unwrap(), "empty"]);
+    // The tree of this one is as it was before the layout was set.
+    assert_eq!(p.json(&["show", "--json", p.path("").to_str().unwrap(), "empty"])["method"], "cow");
     let image = p.path("image");
     let path = image.to_str().unwrap();
     let mut content = vec![7u8; 4 << 20];

@@ -156,12 +156,23 @@ fn a_split_makes_two_stores_and_a_resync_one_again() {
     attach(&p);
     let made = p.json(&["mirror", "split", "mnt", "moment", "--json"]);
     assert_eq!(made["name"], "moment");
-    assert_eq!(p.json(&["show", "mnt", "moment", "--json"])["method"], "mirror");
+    let told = |image: &str| {
+        let shown = p.json(&["show", "mnt", "moment", "--json"]);
+        assert!(shown["method"] == "mirror" && shown["state"] == "copied", "{shown}");
+        assert_eq!(shown["copies"].as_array().unwrap().len(), 1, "{shown}");
+        assert!(shown["copies"][0]["to"].as_str().unwrap().ends_with(image), "{shown}");
+        shown["copies"][0]["store"].clone()
+    };
+    let other = told("/two.img");
     write_durably(&p.path("here"), b"only here");
     assert_eq!(status(&p)["mirrored"], false);
     p.umount();
     assert_eq!(mount_of(&p, "two.img", &[]).code, 0);
     assert_ne!(p.json(&["info", "mnt", "--json"])["uuid"], identity, "it has an identity of its own");
+    assert_eq!(
+        (p.json(&["info", "mnt", "--json"])["uuid"].clone(), told("/store")),
+        (other, identity.clone())
+    );
     assert_eq!(fs::read(p.past("moment", "file")).unwrap(), pattern(8 << 20, 3));
     assert!(!p.path("here").exists());
     // A snapshot and a clone are made there, of the names that others have here, and everything goes on.
@@ -191,6 +202,9 @@ fn a_split_makes_two_stores_and_a_resync_one_again() {
     assert!(!p.path(".clones/two.img").exists());
     let did = p.run(&[&resync[..], &["--wait"]].concat());
     assert!(did.code == 0 && did.out.contains("in sync"), "{did:?}");
+    // What is a side again is no copy.
+    let shown = p.json(&["show", "mnt", "moment", "--json"]);
+    assert!(shown["method"] == "mirror" && shown["state"] == "here alone", "{shown}");
     // All that it had is here, under names that say where it was when they were taken.
     let names =
         ["again-from-two.img", "more-from-two.img", "live"].map(|name| format!("{name} in .clones/two.img"));

@@ -69,7 +69,42 @@ fn a_copy_is_made_with_a_snapshot_and_costs_what_has_changed() {
     let made = p.json(&["create", "mnt", "tue", "--method", "clone", "--to", "copy", "--json"]);
     let shown = p.json(&["show", "mnt", "tue", "--json"]);
     assert_eq!(shown["method"], "clone");
-    assert_eq!(shown["stores"], serde_json::json!([p.json(&["info", "copy", "--json"])["uuid"]]));
+    let uuid = p.json(&["info", "copy", "--json"])["uuid"].clone();
+    assert_eq!(shown["stores"], serde_json::json!([uuid]));
+    // Neither what came later nor what was sent later changes what is kept of one.
+    ok(&p, "snapfs create mnt plain; snapfs send mnt plain --to third; snapfs create mnt rowed --method row");
+    let path = p.at("copy").canonicalize().unwrap();
+    for (name, method, store) in
+        [("mon", "clone", "copy"), ("tue", "clone", "copy"), ("plain", "row", "third")]
+    {
+        let shown = p.json(&["show", "mnt", name, "--json"]);
+        let (copy, uuid) = (&shown["copies"][0], p.json(&["info", store, "--json"])["uuid"].clone());
+        assert!(shown["method"] == method && shown["state"] == "copied", "{shown}");
+        assert!(shown["hydration_percent"] == 100 && shown["stores"] == serde_json::json!([uuid]), "{shown}");
+        assert!(copy["state"] == "whole" && copy["store"] == uuid, "{shown}");
+        assert_eq!(copy["to"], p.at(store).canonicalize().unwrap().to_str().unwrap(), "{shown}");
+    }
+    let text = ok(&p, "snapfs show mnt mon");
+    let told = format!("copies: {} (store {}): whole since ", path.display(), uuid.as_str().unwrap());
+    assert!(
+        text.contains("method: clone\nstate: copied\nhydration: 100 %\n") && text.contains(&told),
+        "{text}"
+    );
+    let alone = p.json(&["show", "mnt", "rowed", "--json"]);
+    assert!(alone["method"] == "row" && alone["state"] == "here alone", "{alone}");
+    assert!(alone["hydration_percent"].is_null() && alone["copies"] == serde_json::json!([]), "{alone}");
+    // Where it was is told while it is away, and over a kill.
+    p.kill();
+    p.mount("");
+    ok(&p, "mv copy elsewhere");
+    let away = p.json(&["show", "mnt", "mon", "--json"]);
+    assert!(
+        away["copies"][0]["state"] == "away" && away["state"] == "copied, and the copy is away",
+        "{away}"
+    );
+    ok(&p, "mv elsewhere copy; snapfs delete mnt plain; snapfs delete mnt rowed");
+    // How one was made travels with it.
+    assert_eq!(p.json(&["show", "copy", "mon", "--json"])["method"], "clone");
     assert!(made["bytes"].as_u64().unwrap() < 20_000 && made["from"] == "mon", "{made}");
     // The copy stands alone: it is mounted, written, and the first store is gone.
     p.umount();

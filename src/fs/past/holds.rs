@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::format::ViewId;
 use crate::format::age::AgeRecord;
 use crate::format::hold::HoldRecord;
-use crate::format::provenance::Provenance;
+use crate::format::provenance::{MadeBy, Provenance};
 use crate::fs::heads::Head;
 use crate::ops::{Error, Result};
 use crate::schedule::AgeClock;
@@ -107,7 +107,7 @@ impl Past {
         (provenance, reached): (&Provenance, Reached<'_>),
         terms: &HoldTerms<'_>,
     ) -> Result<ViewId> {
-        let by = Provenance { description: Vec::new(), ..provenance.clone() };
+        let by = Provenance { description: Vec::new(), method: MadeBy::Layout, ..provenance.clone() };
         self.have_room_ahead(ReserveFor::Record, std::slice::from_ref(head))?;
         self.with_new_hold(terms, &by, |hold| {
             self.snapshot_with(head, (name, provenance, reached), Some(hold), &self.one_at_a_time())

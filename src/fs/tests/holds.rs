@@ -4,6 +4,7 @@ use super::*;
 use crate::device::{Device, Memory};
 use crate::fixtures::{CACHE_BYTES, make};
 use crate::format::hold::{HOLDS_MAX, TAG_BYTES_MAX};
+use crate::format::hydration::COPIES_MAX;
 use crate::format::provenance::Provenance;
 use crate::format::{LineId, ViewId};
 use crate::fs::HoldTerms;
@@ -239,5 +240,31 @@ fn time_without_a_mount_counts_when_the_clock_has_shown_itself() {
     assert!(tags(&t, "s").is_empty());
     delete(&t, "s").unwrap();
     t.fs.commit().unwrap();
+    t.prove();
+}
+
+#[test]
+fn where_copies_are_is_known_of_the_last_so_many() {
+    let (t, device) = on_device();
+    t.put(ROOT, "a", b"one");
+    t.snapshot("s");
+    let s = view(&t, ROOT, "s");
+    for n in 1..=COPIES_MAX as u8 + 8 {
+        t.fs.note_copy(s, [n; 16], b"/copy").unwrap();
+    }
+    // Once more, and elsewhere by now.
+    t.fs.note_copy(s, [20; 16], b"/moved").unwrap();
+    let known = t.fs.volume().hydrations_of(s);
+    let stores: Vec<u8> = known.iter().map(|copy| copy.store[0]).collect();
+    assert_eq!(stores, (9..=COPIES_MAX as u8 + 8).collect::<Vec<_>>());
+    assert!(known.iter().all(|copy| (copy.path == b"/moved") == (copy.store == [20; 16])));
+    let t = killed(t, &device, 0);
+    assert_eq!(t.fs.volume().hydrations_of(s), known);
+    // They hold nothing, and go with it.
+    t.fs.forget_copies_at(b"/moved").unwrap();
+    assert_eq!(t.fs.volume().hydrations_of(s).len(), COPIES_MAX - 1);
+    delete(&t, "s").unwrap();
+    t.fs.commit().unwrap();
+    assert!(t.fs.volume().hydrations().is_empty());
     t.prove();
 }

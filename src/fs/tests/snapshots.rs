@@ -3,6 +3,7 @@
 use super::super::{Provenance, Reason, SnapdirMode};
 use super::*;
 use crate::device::{CrashPolicy, Sim};
+use crate::format::provenance::MadeBy;
 use crate::volume::{Access, OpenOptions};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -70,6 +71,7 @@ fn automatic_snapshots_are_named_by_what_for_and_when() {
     let sim = Arc::new(Sim::new(SMALL_BYTES, 1));
     let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
     let why = Provenance {
+        method: MadeBy::Cow,
         reason: Reason::Merge,
         user: Some(1000),
         description: b"first".to_vec(),
