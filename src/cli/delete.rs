@@ -149,6 +149,11 @@ fn look_on(client: &Client, json: bool) -> Result<(), Failure> {
             break Err(Failure::new(Code::Io, what));
         };
         if views == 0 && jobs == 0 {
+            if number("freeing_set_aside").is_some_and(|jobs| jobs > 0) {
+                let what =
+                    "they are deleted, and some of their space does not come back before the next mount";
+                break Err(Failure::new(Code::Io, format!("{what}: {}", why_not(state))));
+            }
             break Ok(());
         }
         let read = number("deleting_read").unwrap_or_default();

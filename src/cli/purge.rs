@@ -133,6 +133,9 @@ fn left(told: &Value) -> String {
             "{snapshots} somebody began to read meanwhile: written over when nobody does any more\n"
         );
     }
+    if told["unfreed"] == true {
+        out += "what was deleted before is not all free yet: it is written over when it is\n";
+    }
     out
 }
 

@@ -121,6 +121,7 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
             object["reserved_bytes"] = wiped.reserved.into();
             object["held_up_bytes"] = wiped.held_up.into();
             object["read_snapshots"] = wiped.read_snapshots.into();
+            object["unfreed"] = wiped.has_unfreed.into();
             object["lacks_a_side"] = wiped.lacks_a_side.into();
             object["complete"] = wiped.is_all().into();
             Ok(object)

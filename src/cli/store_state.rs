@@ -20,7 +20,7 @@ pub(super) fn status(fs: &Fs, store: &Path, (scrub, scrub_found): (String, bool)
     let recovered = fs.recovered();
     let log_damage = recovered.damage.as_ref().or(recovered.bad_content.first());
     let place = volume.location();
-    let leftover = volume.leftover().ok(); // what cannot be read fails the next commit, and says so
+    let leftover = volume.leftover().ok(); // what cannot be read is told by the next commit
     let state = match (volume.read_only_reason(), &place.lost) {
         (_, Some(lost)) => format!("lost: {lost}"),
         (Some(why), None) => format!("read-only: {why}"),
@@ -40,6 +40,7 @@ pub(super) fn status(fs: &Fs, store: &Path, (scrub, scrub_found): (String, bool)
         "deleting": leftover.map(|left| left.views),
         "deleting_read": leftover.map(|left| left.read),
         "freeing_jobs": leftover.map(|left| left.jobs),
+        "freeing_set_aside": leftover.map(|left| left.jobs_set_aside),
         "freeing_bytes": leftover.map(|left| left.bytes),
         "trash": fs.trash_secs().map(crate::clock::span),
         "trash_items": trash_items,

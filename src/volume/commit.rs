@@ -14,8 +14,8 @@ use super::committer::Committer;
 use super::error::corrupt;
 use super::extra_refs::ExtraRefs;
 use super::history::{Freeing, History, Meta, Reclaim, deadlist};
+use super::jobs::Jobs;
 use super::purge::PurgeTurn;
-use super::reclaim::{self, ReclaimProgress};
 use super::remap::{Moving, Remap};
 use super::state::{Budget, DeferredFrees, Freed, StateTurn, VolumeState};
 use super::view::Shared;
@@ -134,7 +134,7 @@ impl Volume {
     /// True if freed space waits for background work.
     pub fn has_background_work(&self) -> bool {
         let committer = self.committer.lock();
-        let work = !committer.jobs.is_empty() || committer.remap.doubled_len() > 0;
+        let work = committer.jobs.go_on() || committer.remap.doubled_len() > 0;
         work || self.state.read().may_delete(&self.shared)
     }
 
@@ -160,7 +160,7 @@ impl<'a> CommitSession<'a> {
     /// True if freed space waits for work in the background, or content to be moved.
     fn has_work(&self) -> bool {
         let moving = !self.volume.copies.lock().is_empty() || self.committer.remap.doubled_len() > 0;
-        !self.committer.jobs.is_empty() || moving || self.volume.purging.waits()
+        self.committer.jobs.go_on() || moving || self.volume.purging.waits()
     }
 
     /// Step 1. On error nothing is frozen.
@@ -371,12 +371,7 @@ impl<'a> CommitSession<'a> {
                     None => drop(meta.edit.remove(meta.root, &line_key(id))?),
                 }
             }
-            run_jobs(&mut committer.jobs, committer.step_entries, shared, &mut meta, &mut let_go)?;
-            committer.step_entries = if committer.jobs.is_empty() {
-                reclaim::STEP_ENTRIES_MIN
-            } else {
-                (committer.step_entries * 2).min(reclaim::STEP_ENTRIES_MAX)
-            };
+            committer.jobs.run(&shared.pager, &mut meta, &mut let_go)?;
             frozen.purge.release_leaves(&let_go, &mut committer.leaves, &mut meta)?;
             gone = release(let_go, &mut committer.remap, &mut committer.extra_refs, &mut freed);
             frozen.purge.forget(&mut committer.remap, &freed);
@@ -575,12 +570,7 @@ impl Volume {
     }
 
     /// Notes what a deletion leaves to do. Returns the first numbers that are not given yet.
-    fn add_jobs(
-        &self,
-        jobs: &mut BTreeMap<u64, Job>,
-        meta: &mut Meta<'_, '_>,
-        reclaim: Reclaim,
-    ) -> Result<(ViewId, u64)> {
+    fn add_jobs(&self, jobs: &mut Jobs, meta: &mut Meta<'_, '_>, reclaim: Reclaim) -> Result<(ViewId, u64)> {
         let new = jobs_of(reclaim)?;
         let (first, next_ids) = {
             let mut turn = self.turn();
@@ -590,8 +580,7 @@ impl Volume {
             (first, history.next_ids())
         };
         for (id, job) in (first..).zip(new) {
-            meta.edit.insert(meta.root, &Key::new(0, Kind::Job, id), &job.encode())?;
-            jobs.insert(id, job);
+            jobs.add(id, job, meta)?;
         }
         Ok(next_ids)
     }
@@ -660,31 +649,4 @@ fn jobs_of(reclaim: Reclaim) -> Result<Vec<Job>> {
         new.push(Job::FreeTree { root, newer_than: tree.newer_than, cursor: Key::MIN });
     }
     Ok(new)
-}
-
-fn run_jobs(
-    jobs: &mut BTreeMap<u64, Job>,
-    mut budget: usize,
-    shared: &Shared,
-    meta: &mut Meta<'_, '_>,
-    freed: &mut Vec<DeadEntry>,
-) -> Result<()> {
-    while budget > 0
-        && let Some((id, job)) = jobs.first_key_value().map(|(i, j)| (*i, *j))
-    {
-        let (progress, done) = reclaim::step(job, &shared.pager, meta, budget, freed)?;
-        let key = Key::new(0, Kind::Job, id);
-        match progress {
-            ReclaimProgress::Done => {
-                meta.edit.remove(meta.root, &key)?;
-                jobs.remove(&id);
-            }
-            ReclaimProgress::More(job) => {
-                meta.edit.insert(meta.root, &key, &job.encode())?;
-                jobs.insert(id, job);
-            }
-        }
-        budget = budget.saturating_sub(done.max(1));
-    }
-    Ok(())
 }

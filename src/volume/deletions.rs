@@ -22,6 +22,8 @@ pub struct Leftover {
     pub read: usize,
     /// Lists and trees that are being freed.
     pub jobs: usize,
+    /// Others, of which something cannot be read: they are tried again when the store is opened anew.
+    pub jobs_set_aside: usize,
     /// What comes back of all these, but for trees that are being walked: nobody knows before.
     pub bytes: u64,
     /// Of that, what comes back only when nobody reads any more what is read now.
@@ -83,12 +85,13 @@ impl Volume {
         let mut bytes = would_free(&going)?;
         let read = going.len() - unread.len();
         let read_bytes = if read == 0 { 0 } else { bytes.saturating_sub(would_free(&unread)?) };
-        for job in committer.jobs.values() {
+        for job in committer.jobs.going_on() {
             if let Job::FreeList(list) = job {
                 bytes = bytes.saturating_add(deadlist::sum(meta, *list, ALL)?);
             }
         }
-        let left = Leftover { views: going.len(), read, jobs: committer.jobs.len(), bytes, read_bytes };
+        let (jobs, jobs_set_aside) = (committer.jobs.going_on().count(), committer.jobs.set_aside());
+        let left = Leftover { views: going.len(), read, jobs, jobs_set_aside, bytes, read_bytes };
         Ok((left, begun.elapsed()))
     }
 }

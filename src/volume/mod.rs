@@ -28,6 +28,7 @@ mod homes;
 mod hydration_table;
 mod hydrations;
 mod intent;
+mod jobs;
 mod levelling;
 mod lineage;
 mod lines;

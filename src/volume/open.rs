@@ -7,6 +7,7 @@ use super::history::History;
 use super::hold_table::Holds;
 use super::hydration_table::Hydrations;
 use super::intent::{self, Log};
+use super::jobs::Jobs;
 use super::lines::{self, Lines};
 use super::numbered::Numbered;
 use super::purge::{KnownLeaves, LeafTable, LoadedLeaves, Purging};
@@ -303,8 +304,7 @@ impl Volume {
             leaves: loaded.leaves,
             wiping: loaded.wiping,
             purge_rest: loaded.purge_rest,
-            jobs: loaded.jobs,
-            step_entries: super::reclaim::STEP_ENTRIES_MIN,
+            jobs: Jobs::new(loaded.jobs),
         };
         Ok(Volume {
             shared: Arc::new(shared),

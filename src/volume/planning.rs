@@ -10,7 +10,8 @@
 use super::commit::SWEEP_GROWN_BYTES_MIN;
 use super::extra_refs::ExtraRefs;
 use super::history::{Freeing, Meta, MetaRead, Reclaim, deadlist};
-use super::reclaim::{self, ReclaimProgress, STEP_ENTRIES_MAX};
+use super::jobs::STEP_ENTRIES_MAX;
+use super::reclaim::{self, ReclaimProgress};
 use super::remap::Remap;
 use super::space::Space;
 use super::state::{Freed, VolumeState};
@@ -130,7 +131,8 @@ impl Volume {
         let space = self.space_beside(self.required_bytes(&state));
         let superblock = committer.superblock.clone();
         let pin = Pin::epoch(&self.shared, superblock.epoch);
-        let jobs: Vec<Job> = committer.jobs.values().copied().collect();
+        // What a job that is set aside would let go of stays referred to.
+        let jobs: Vec<Job> = committer.jobs.going_on().copied().collect();
         let space_map = committer.space_map.blocks().to_vec();
         // No tree of a view is looked at.
         state.roots.clear();

@@ -30,6 +30,8 @@ pub struct WipedBytes {
     pub held_up: u64,
     /// Points that somebody began to read while the purge was planned, and reads still: what they have was not looked at.
     pub read_snapshots: u64,
+    /// Some of what was deleted is not free yet: it cannot be read, or there is no room for what freeing it would write.
+    pub has_unfreed: bool,
     /// One of two sides of the mirror was not there.
     pub lacks_a_side: bool,
 }
@@ -37,7 +39,7 @@ pub struct WipedBytes {
 impl WipedBytes {
     /// True if nothing was out of reach.
     pub fn is_all(&self) -> bool {
-        self.held_up == 0 && self.read_snapshots == 0 && !self.lacks_a_side
+        self.held_up == 0 && self.read_snapshots == 0 && !self.has_unfreed && !self.lacks_a_side
     }
 }
 
@@ -70,14 +72,20 @@ impl Volume {
             waiting.unseen.retain(|view| going.contains(view));
             (waiting.unseen.clone(), waiting.fillings)
         };
-        let out_of_reach = OutOfReach { until, views, side, fillings };
+        let unfreed = self.has_unfreed();
+        let out_of_reach = OutOfReach { until, views, unfreed, side, fillings };
         let held_up = self.shared.store().alloc().quarantined_until(until);
-        let wiped = WipedBytes { held_up, ..WipedBytes::default() };
+        let wiped = WipedBytes { held_up, has_unfreed: unfreed, ..WipedBytes::default() };
         Ok(Wiping { volume: self, _one: one, out_of_reach, wiped })
     }
 
     fn going_views(&self) -> BTreeSet<ViewId> {
         self.state.read().going_views()
+    }
+
+    /// Some of what was deleted is not free, and will not be by the next commits.
+    fn has_unfreed(&self) -> bool {
+        self.is_set_aside()
     }
 
     /// A side of a mirror is about to be filled. What was purged before may be in what is not copied to it, and is written
@@ -113,7 +121,8 @@ impl Volume {
         let is_free = self.shared.store().alloc().quarantined_until(last.until) == 0;
         let views = self.going_views();
         let has_side = !last.side || !self.lacks_a_side();
-        self.has_held() || (is_free && has_side && last.views.is_disjoint(&views))
+        let has_all = !last.unfreed || !self.has_unfreed();
+        self.has_held() || (is_free && has_side && has_all && last.views.is_disjoint(&views))
     }
 }
 

@@ -75,6 +75,11 @@ impl Volume {
         !committer.jobs.is_empty() || committer.remap.doubled_len() > 0 || !self.copies.lock().is_empty()
     }
 
+    /// True if that cannot be done before the store is opened anew: some of what was deleted cannot be read.
+    pub fn is_set_aside(&self) -> bool {
+        self.committer.lock().jobs.set_aside() > 0
+    }
+
     /// Places with their extra references, part by part.
     pub fn extra_references(&self, places: &[(u64, u64)]) -> Vec<(u64, u64, u32)> {
         let committer = self.committer.lock();

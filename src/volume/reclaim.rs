@@ -1,6 +1,6 @@
 //! Background freeing in bounded steps: what deleted snapshots and heads held alone.
 //!
-//! A step runs inside a commit, so what it frees and how far it got become durable together. What a
+//! A step runs inside a commit ([`super::jobs`]), so what it frees and how far it got become durable together. What a
 //! job frees nobody reads: a snapshot that is read is not deleted before its last reader is gone. Between batches threads
 //! run that wait for the processor (`store::end_batch`).
 
@@ -14,11 +14,6 @@ use crate::format::{BlockPtr, Extent, Key, Kind};
 use crate::store::{BATCH, StoreError, end_batch};
 use crate::tree::{LostNode, Pager, Step, Visit, walk_readable};
 
-/// Entries that one step frees at most: few in the first, twice as many in each that finds work left over. What little
-/// deletions leave is freed a little at a time, so that few requests meet it; what much deleting leaves must not pile up.
-pub(super) const STEP_ENTRIES_MIN: usize = 1 << 14;
-pub(super) const STEP_ENTRIES_MAX: usize = 1 << 16;
-
 /// Result of a step: what is left of the job.
 pub(super) enum ReclaimProgress {
     /// Nothing.
@@ -28,6 +23,7 @@ pub(super) enum ReclaimProgress {
 }
 
 /// Does at most about `budget` entries of `job`; the references that are let go of go to `freed`. Returns how many it did, too.
+/// On an error a part may have been done to `meta` and `freed`: both are to be taken back.
 pub(super) fn step(
     job: Job,
     pager: &Pager,
@@ -63,12 +59,19 @@ pub(super) fn step(
                     }
                     Visit::Node(..) | Visit::Old(..) => {}
                     Visit::Item(key, value) if key.kind == Kind::Extent as u8 => {
-                        let extent = Extent::decode(value)?;
-                        if extent.birth > newer_than {
-                            count += 1;
-                            freed.push(reference(&extent));
-                            if count % BATCH == 0 {
-                                end_batch();
+                        match Extent::decode(value) {
+                            Ok(extent) if extent.birth > newer_than => {
+                                count += 1;
+                                freed.push(reference(&extent));
+                                if count % BATCH == 0 {
+                                    end_batch();
+                                }
+                            }
+                            Ok(_) => {}
+                            Err(e) => {
+                                log::error!(
+                                    "an extent of what was deleted is lost, and its space with it: {e}"
+                                );
                             }
                         }
                     }

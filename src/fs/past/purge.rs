@@ -259,6 +259,9 @@ impl Past {
             if !volume.is_moving() || !go_on(0) {
                 return Ok(());
             }
+            if volume.is_set_aside() && !volume.has_background_work() {
+                break;
+            }
             self.commits.commit()?;
         }
         Err(Error::Busy)

@@ -57,6 +57,8 @@ pub(in crate::volume) struct OutOfReach {
     pub until: Epoch,
     /// Of no line, and not looked at.
     pub views: BTreeSet<ViewId>,
+    /// What was deleted and is not free yet.
+    pub unfreed: bool,
     /// A side of the mirror.
     pub side: bool,
     /// How many fillings of a side had begun.
