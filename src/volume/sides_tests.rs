@@ -545,7 +545,9 @@ fn what_was_promised_before_a_side_came_has_a_place_there() {
 
 /// Does something once, when space has been promised, and before anybody knows of that.
 #[derive(Default)]
-struct Promised(Mutex<Option<Box<dyn FnOnce(u64, u64) + Send>>>);
+struct Promised(Mutex<Option<Deed>>);
+
+type Deed = Box<dyn FnOnce(u64, u64) + Send>;
 
 impl Hooks for Promised {
     fn after_back(&self, at: u64, len: u64) {

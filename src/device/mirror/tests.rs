@@ -616,9 +616,11 @@ fn a_side_that_hangs_is_left_behind_after_the_limit_and_one_short_question() {
 
 /// What is made ready on two disks, to be done when they hang.
 type Order = Box<dyn FnOnce() -> Result<(), String> + Send>;
+/// How that is made ready, by name.
+type Prepared = (&'static str, fn([Arc<Hanging>; 2]) -> Order);
 
 /// Everything that waits for a side that takes part in nothing yet, or no more.
-fn orders() -> [(&'static str, fn([Arc<Hanging>; 2]) -> Order); 4] {
+fn orders() -> [Prepared; 4] {
     [
         ("one that left", |[a, b]| {
             let mirror = Mirror::together([(a, label(1)), (b, label(2))], 7);

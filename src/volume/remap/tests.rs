@@ -170,7 +170,9 @@ fn clean(volume: &Volume) {
 
 /// Does something once, right before the first read of a place.
 #[derive(Default)]
-struct Meddling(Mutex<Option<(u64, Box<dyn FnOnce() + Send>)>>);
+struct Meddling(Mutex<Option<(u64, Meddle)>>);
+
+type Meddle = Box<dyn FnOnce() + Send>;
 
 impl Hooks for Meddling {
     fn before_read(&self, at: u64) {
