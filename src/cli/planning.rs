@@ -113,7 +113,7 @@ fn parts(fs: &Fs, planner: &Planner<'_>) -> Result<Value, VolumeError> {
         "used_bytes": parts.used, "live_bytes": parts.live, "snapshots_bytes": parts.snapshots,
         "tables_bytes": parts.tables, "freeing_bytes": parts.freeing,
         "saved_by_sharing_bytes": parts.saved_by_sharing, "may_free_bytes": fs.may_free(),
-        "trash_bytes": volume.trash_bytes()?.1,
+        "trash_bytes": planner.would_free_with_trash(&[], &[])?,
     }))
 }
 

@@ -325,6 +325,7 @@ impl Volume {
             shared_bytes: shared_bytes.into(),
             required: Default::default(),
             needed_at_most: Default::default(),
+            trash_counted: Mutex::default(),
             incompat: incompat.into(),
         })
     }

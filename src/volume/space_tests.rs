@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::device::{Op, Sim};
+use crate::format::age::AgeRecord;
 use crate::format::provenance::Provenance;
 use crate::format::view::Consistency;
 use crate::format::{BLOCK_BYTES, Extent, Key, Kind, LineId, ViewId};
@@ -387,4 +388,28 @@ fn what_is_promised_is_not_given_back_to_the_host() {
     let len = 100 << 20;
     let run = ContentRun { len, offset: 0, level: None };
     volume.stage_reserved(&vec![7; len as usize], &[run]).unwrap();
+}
+
+fn to_trash(by: &Provenance) -> NewTrash<'_> {
+    NewTrash { since_secs: 1, age: AgeRecord::default(), after: 1000, by }
+}
+
+/// Nobody waits for a commit to be told what is known.
+#[test]
+fn what_is_in_the_trash_is_told_while_a_commit_is_written() {
+    let volume = Volume::memory(32 << 20);
+    put(&volume, 1, &[1; 65536]).unwrap();
+    commit(&volume);
+    let id = snapshot(&volume, b"s");
+    take(&volume, 1).unwrap();
+    commit(&volume);
+    volume.trash_snapshot(LineId::MAIN, id, &to_trash(&Provenance::default())).unwrap();
+    commit(&volume);
+    let told = volume.trash_bytes().unwrap();
+    assert!(told.0 == 1 && told.1 >= 65536, "{told:?}");
+    let _committer = volume.committer.lock();
+    let (say, said) = std::sync::mpsc::channel();
+    let other = volume.clone();
+    std::thread::spawn(move || say.send(other.trash_bytes().unwrap()));
+    assert_eq!(said.recv_timeout(std::time::Duration::from_secs(20)), Ok(told));
 }

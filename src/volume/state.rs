@@ -75,6 +75,17 @@ impl Budget {
     }
 }
 
+/// What comes back of the trash follows from this, as far as commits have brought in what was changed.
+#[derive(PartialEq, Eq)]
+pub(super) struct TrashCounted {
+    epoch: Epoch,
+    /// How often a line has changed, and how many views are deleted and still there.
+    lines: u64,
+    deleted: usize,
+    /// What is in it.
+    pub numbers: Vec<u64>,
+}
+
 /// The published state of all views.
 #[derive(Clone)]
 pub(super) struct VolumeState {
@@ -169,6 +180,16 @@ impl std::ops::Deref for StateTurn<'_> {
 }
 
 impl VolumeState {
+    /// What comes back of the trash now follows from that.
+    pub fn trash_counted(&self) -> TrashCounted {
+        TrashCounted {
+            epoch: self.epoch,
+            lines: self.lines.changes,
+            deleted: self.deletes.len() + self.postponed.len(),
+            numbers: self.trash.all().map(|trash| trash.number).collect(),
+        }
+    }
+
     /// Books what a change of `head`'s tree did.
     pub fn account(&mut self, head: ViewId, nodes_made: i64, freed: Vec<FreedNode>) {
         let bytes = nodes_made.unsigned_abs() * self.copies.node_bytes();

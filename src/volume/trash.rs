@@ -280,13 +280,22 @@ impl Volume {
         state.trash.all().filter(may_go).map(|trash| trash.number).collect()
     }
 
-    /// How much there is in the trash, and how many bytes come back when it is emptied. Costs what [`Volume::would_free`] does.
+    /// How much there is in the trash, and how many bytes come back when it is emptied: planned when something has come there, or
+    /// was deleted, or a commit has brought in what was changed.
     pub fn trash_bytes(&self) -> Result<(usize, u64)> {
-        let (count, views) = {
-            let state = self.state.read();
-            (state.trash.all().count(), state.views_in_trash())
-        };
-        if views.is_empty() { Ok((count, 0)) } else { Ok((count, self.would_free(views)?)) }
+        let now = self.state.read().trash_counted();
+        let count = now.numbers.len();
+        if count == 0 {
+            return Ok((0, 0));
+        }
+        if let Some((of, bytes)) = &*self.trash_counted.lock()
+            && *of == now
+        {
+            return Ok((count, *bytes));
+        }
+        let bytes = self.planner()?.would_free_with_trash(&[], &[])?;
+        *self.trash_counted.lock() = Some((now, bytes));
+        Ok((count, bytes))
     }
 
     /// Puts a snapshot into the trash, as [`Volume::delete_snapshot`] deletes it.

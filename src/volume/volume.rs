@@ -4,7 +4,7 @@ use super::committer::Committer;
 use super::intent::{FoundLog, Log};
 use super::purge::Purging;
 use super::remap::Moving;
-use super::state::{StateTurn, VolumeState};
+use super::state::{StateTurn, TrashCounted, VolumeState};
 use super::view::{Pin, Shared, View};
 use super::{Access, Result, VolumeError};
 use crate::format::{Copies, Epoch, LineId};
@@ -44,6 +44,8 @@ pub struct Volume {
     pub(super) required: AtomicU64,
     /// The most that had to be free since a commit last looked.
     pub(super) needed_at_most: AtomicU64,
+    /// What comes back of the trash, as it was counted last, and of what. A leaf lock.
+    pub(super) trash_counted: Mutex<Option<(TrashCounted, u64)>>,
     /// What the newest superblock says a program must know.
     pub(super) incompat: AtomicU64,
 }

@@ -422,7 +422,9 @@ fn a_floor_is_got_from_what_brings_something_back_in_the_trash() {
         t.snapshot("nothing");
         delete(&t, "nothing").unwrap();
         for (n, name) in [(2, "first"), (3, "second")] {
-            held_by(&t, n, &|t| drop(t.snapshot(name)));
+            held_by(&t, n, &|t| {
+                t.snapshot(name);
+            });
             delete(&t, name).unwrap();
         }
         let (taken, space) = (t.list(SNAPDIR), t.fs.volume().space());
@@ -477,6 +479,49 @@ fn a_floor_is_got_from_what_the_trash_and_a_schedule_share() {
     keep("free=100%");
     t.fs.prune_schedules(LineId::MAIN, None).unwrap();
     assert_eq!((trash(&t, ROOT).len(), t.list(SNAPDIR)), (0, taken[1..].to_vec()));
+}
+
+/// What files share comes back with the last of them, and what is told is what comes back.
+#[test]
+fn what_others_have_too_is_not_told_to_come_back_of_the_trash() {
+    const BYTES: u64 = 4 << 20;
+    let t = with_trash("1h");
+    let big = t.put(ROOT, "big", &crate::fixtures::bytes(1, BYTES as usize));
+    t.fs.commit().unwrap();
+    t.snapshot("s");
+    let copy = t.put(ROOT, "copy", b"");
+    let (from, to) = (t.open(big, RO), t.open(copy, RW));
+    t.fs.copy_range(&USER, from.0, from.1, 0, to.0, to.1, 0, BYTES).unwrap();
+    t.fs.release(from.0, from.1);
+    t.fs.release(to.0, to.1);
+    let remove = |name: &str, node| {
+        t.fs.unlink(&USER, ROOT, name.as_bytes()).unwrap();
+        t.fs.forget(node);
+        t.fs.commit().unwrap();
+        t.fs.volume().trash_bytes().unwrap().1
+    };
+    let used = |t: &T| {
+        (0..4).for_each(|_| t.fs.commit().unwrap());
+        t.fs.volume().space().used
+    };
+    delete(&t, "s").unwrap();
+    assert!(remove("big", big) < BYTES / 4, "the copy has it");
+    let told = remove("copy", copy);
+    let before = used(&t);
+    t.fs.empty_trash(find(&t, ROOT, "s").number).unwrap();
+    assert_eq!(t.fs.volume().trash_bytes().unwrap(), (0, 0));
+    let gained = before - used(&t);
+    assert!(told >= BYTES && gained.abs_diff(told) < BYTES / 4, "{told} told, {gained} gained");
+    // What is deleted for good leaves it to what is in the trash.
+    let big = t.put(ROOT, "big", &crate::fixtures::bytes(2, BYTES as usize));
+    t.fs.commit().unwrap();
+    for name in ["s", "other"] {
+        t.snapshot(name);
+    }
+    delete(&t, "s").unwrap();
+    assert!(remove("big", big) < BYTES / 4, "the other has it");
+    t.fs.delete_snapshot(b"other").unwrap();
+    assert!(t.fs.volume().trash_bytes().unwrap().1 >= BYTES);
 }
 
 #[test]
