@@ -25,6 +25,8 @@ use std::collections::BTreeSet;
 /// Records that making, switching or ending a line changes besides those of its snapshots: its own, those of two heads, and
 /// those of a point.
 pub(super) const RECORDS_OF_A_LINE: usize = 3 + RECORDS_OF_A_POINT;
+/// And for each of its snapshots in the trash: that of the view, and that of the trash.
+const RECORDS_OF_TRASHED: usize = 2;
 
 impl VolumeState {
     /// Makes the line of a record: its numbers, name and slot are free, its origin is a snapshot, or a view on which a head
@@ -100,6 +102,11 @@ impl VolumeState {
         self.lines.slots.leave(record.slot, None, self.epoch);
         self.lines.remove(line);
         self.changed = true;
+    }
+
+    /// Records that the end of a line changes: with its snapshots, those in the trash and their records there among them.
+    pub(super) fn records_of_end(&self, line: LineId) -> usize {
+        RECORDS_OF_A_LINE + self.lines.own_count(line) + RECORDS_OF_TRASHED * self.trash_of(line)
     }
 
     /// The line that a clone of `line` with that root will be, and the point that it is made from: none if nothing has changed since the
@@ -395,8 +402,7 @@ impl Volume {
     pub fn drop_line(&self, line: LineId) -> Result<()> {
         self.drop_line_with(line, |state| {
             let bases = state.bases_after_end(line);
-            let trash = state.trash_of(line);
-            let records = RECORDS_OF_A_LINE + state.lines.own_count(line) + trash + bases.len();
+            let records = state.records_of_end(line) + bases.len();
             self.reserve_records(state, records, ReserveFor::Delete).map(|()| bases)
         })
     }
@@ -409,7 +415,7 @@ impl Volume {
     /// The same of a line of which all was brought into another.
     pub fn drop_merged_line(&self, line: LineId) -> Result<()> {
         self.drop_line_with(line, |state| {
-            let records = RECORDS_OF_A_LINE + state.lines.own_count(line);
+            let records = state.records_of_end(line);
             self.reserve_records(state, records, ReserveFor::Delete).map(|()| OtherBases::new())
         })
     }

@@ -413,3 +413,60 @@ fn what_is_in_the_trash_is_told_while_a_commit_is_written() {
     std::thread::spawn(move || say.send(other.trash_bytes().unwrap()));
     assert_eq!(said.recv_timeout(std::time::Duration::from_secs(20)), Ok(told));
 }
+
+/// What goes with a clone is paid for before it goes: its snapshots in the trash, too.
+#[test]
+fn the_end_of_a_clone_is_refused_if_its_snapshots_in_the_trash_have_no_room() {
+    const TRASHED: u64 = 200;
+    let by = Provenance::default();
+    let new = to_trash(&by);
+    for is_in_trash in [true, false] {
+        let volume = Volume::memory(128 << 20);
+        put(&volume, 1, &[1; 65536]).unwrap();
+        let made = |line, name: String| {
+            let new = NewSnapshot {
+                name: name.as_bytes(),
+                created: (0, 0),
+                consistency: Consistency::Crash,
+                provenance: &by,
+                pause_ns: &|| 0,
+                identity: None,
+            };
+            volume.create_snapshot(line, &new, &mut |_| Ok(())).unwrap().0
+        };
+        let long = "x".repeat(200);
+        let origin = made(LineId::MAIN, "origin".into());
+        let line = volume.create_line(b"clone", origin, (0, 0), &by).unwrap().id;
+        // Records of other views lie between, so that those of its snapshots are in many leaves.
+        for n in 0..TRASHED {
+            let id = made(line, format!("{n} {long}"));
+            volume.trash_snapshot(line, id, &new).unwrap();
+            for k in 0..4 {
+                made(LineId::MAIN, format!("{n} {k} {long}"));
+            }
+            if n % 20 == 0 {
+                commit(&volume);
+            }
+        }
+        if is_in_trash {
+            volume.trash_line(line, &new, &mut |_| Ok(())).unwrap();
+        }
+        commit(&volume);
+        let full = (0..).find_map(|n| put(&volume, 10_000 + n, &[2; 65536]).err());
+        assert!(matches!(full, Some(VolumeError::NoSpace)), "{full:?}");
+        commit(&volume);
+        let number = volume.trash().pop().unwrap().number;
+        let end = || match is_in_trash {
+            true => volume.empty_trash(number).map(drop),
+            false => volume.drop_merged_line(line),
+        };
+        let ended = end();
+        assert!(matches!(ended, Err(VolumeError::NoSpace)), "{is_in_trash}: {ended:?}");
+        commit(&volume);
+        (0..400).for_each(|n| take(&volume, 10_000 + n).unwrap());
+        (0..3).for_each(|_| commit(&volume));
+        end().unwrap();
+        assert!(volume.trash().is_empty());
+        (0..3).for_each(|_| commit(&volume));
+    }
+}

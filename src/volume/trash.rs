@@ -125,7 +125,8 @@ impl VolumeState {
     /// The views that go with the next commits when these are emptied: not what a line that stays is compared with.
     pub(super) fn views_gone_with(&self, trash: &BTreeSet<u64>) -> Vec<ViewId> {
         let of_these = |t: &&TrashRecord| trash.contains(&t.number);
-        let lines: BTreeSet<LineId> = self.trash.all().filter(of_these).filter_map(TrashRecord::line).collect();
+        let lines: BTreeSet<LineId> =
+            self.trash.all().filter(of_these).filter_map(TrashRecord::line).collect();
         let goes = |t: &&TrashRecord| {
             of_these(t) || matches!(t.what, Trashed::Snapshot(_, line) if lines.contains(&line))
         };
@@ -411,7 +412,7 @@ impl Volume {
             self.check_line_may_go(&turn, line)?;
             bases = turn.bases_after_end(line);
             let own = turn.lines.own(line);
-            records = RECORDS_OF_A_LINE + own.len() + bases.len();
+            records = turn.records_of_end(line) + bases.len();
             names = own.iter().filter_map(|id| turn.history.get(*id)).map(|view| view.name.clone()).collect();
         }
         self.reserve_records(&turn, records, ReserveFor::Delete)?;
