@@ -258,8 +258,7 @@ impl Commits {
     /// it here (`Past::make_room` is for that). A change that was refused has changed nothing, so it may be run again.
     pub fn with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
         let done = self.once_with_space(change);
-        self.outlive()?;
-        done
+        self.outliving(done)
     }
 
     /// The same for a change of which something is to be told before it outlives this process: that is left to the caller.
@@ -288,9 +287,23 @@ impl Commits {
         }
     }
 
-    /// What is answered must outlive this process, also when it did not fit the log. Never refused for want of space: what was
-    /// done must not be done once more.
+    /// What is answered must outlive this process, also when it did not fit the log; what could not be written there does not.
+    /// Never refused for want of space: what was done must not be done once more.
     pub fn outlive(&self) -> Result<()> {
+        self.catch_up()?;
+        Ok(self.heads.volume.check_unbroken()?)
+    }
+
+    /// The same for a request that has ended so. One that was refused says why, whatever the volume takes by now.
+    pub fn outliving<T>(&self, done: Result<T>) -> Result<T> {
+        match done {
+            Ok(done) => self.outlive().map(|()| done),
+            Err(e) => self.catch_up().and(Err(e)),
+        }
+    }
+
+    /// Commits what did not fit the log.
+    fn catch_up(&self) -> Result<()> {
         if self.heads.volume.log_is_behind() && !self.heads.options.read_only {
             self.commit().map_err(of_what_is_done)
         } else {
