@@ -554,7 +554,8 @@ pub trait Operations: Send + Sync {
     ) -> Option<Result<u64>> {
         Some(self.lseek(node, handle, offset, target))
     }
-    /// Copies a range, sharing blocks where it can; returns the bytes copied (fewer only at the end of the source).
+    /// Copies a range, sharing blocks where it can; returns the bytes copied. Fewer may be
+    /// because so much is enough for one request, and none at the end of the source.
     #[allow(clippy::too_many_arguments)]
     fn copy_range(
         &self,
