@@ -63,6 +63,20 @@ impl Operations for Fs {
         }
     }
 
+    fn setattr_ahead(
+        &self,
+        caller: &Caller,
+        node: NodeId,
+        handle: Option<Handle>,
+        set: &SetAttr,
+    ) -> Result<()> {
+        let Some(size) = set.size else { return Ok(()) };
+        if let Some(handle) = handle {
+            self.heads.handles.get(node, handle)?;
+        }
+        content::shrink_ahead(&self.commits, caller, node, size)
+    }
+
     fn setattr(
         &self,
         caller: &Caller,

@@ -401,6 +401,16 @@ pub trait Operations: Send + Sync {
     }
     /// Attributes.
     fn getattr(&self, node: NodeId, handle: Option<Handle>) -> Result<(Attr, Duration)>;
+    /// What of [`Self::setattr`] goes in steps that may be seen by themselves, and may take long: all but the last of these.
+    fn setattr_ahead(
+        &self,
+        _caller: &Caller,
+        _node: NodeId,
+        _handle: Option<Handle>,
+        _set: &SetAttr,
+    ) -> Result<()> {
+        Ok(())
+    }
     /// Changes attributes; returns them as they are then.
     fn setattr(
         &self,
