@@ -492,9 +492,17 @@ pub trait Operations: Send + Sync {
     fn release(&self, node: NodeId, handle: Handle);
     /// Makes a file durable.
     fn fsync(&self, node: NodeId, handle: Handle, scope: SyncScope) -> Result<()>;
-    /// The same for a caller that need not wait: `answer` is called when it is done, perhaps by another thread.
-    fn fsync_then(&self, node: NodeId, handle: Handle, scope: SyncScope, answer: Answer) {
+    /// The same for a caller that need not wait: `answer` is called when it is done, perhaps by another thread. True if others have
+    /// come meanwhile who count on this one: [`Self::fsync_for_others`] has to be called, by whatever thread, until it is false.
+    #[must_use]
+    fn fsync_then(&self, node: NodeId, handle: Handle, scope: SyncScope, answer: Answer) -> bool {
         answer(self.fsync(node, handle, scope));
+        false
+    }
+    /// Makes durable what those wait for. As long as programs go on there may be others each time.
+    #[must_use]
+    fn fsync_for_others(&self) -> bool {
+        false
     }
     /// Opens a directory.
     fn opendir(&self, caller: &Caller, node: NodeId) -> Result<Handle>;

@@ -69,6 +69,12 @@ impl Commits {
         self.started.load(Ordering::SeqCst)
     }
 
+    /// How many wait for a flush that has not begun.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.waiting.count()
+    }
+
     /// What puts content of `head` onto the device.
     pub fn stager<'a>(&'a self, head: &'a Head) -> Stager<'a> {
         Stager { volume: &self.heads.volume, head }
@@ -349,19 +355,20 @@ impl Commits {
         self.commit()
     }
 
-    /// Makes everything that has returned durable, then answers.
-    pub fn sync_then(&self, answer: Answer) {
-        if !self.waiting.join(answer) {
-            return;
-        }
-        loop {
-            let answers = self.waiting.take();
-            if answers.is_empty() {
-                return;
-            }
+    /// Makes everything that has returned durable, then answers, unless somebody is at it, who answers then. True if others have
+    /// come meanwhile: then [`Self::sync_for_others`] has to be called.
+    pub fn sync_then(&self, answer: Answer) -> bool {
+        self.waiting.join(answer) && self.sync_for_others()
+    }
+
+    /// The same for who came meanwhile. Each time is bounded; there may be no end of those who come.
+    pub fn sync_for_others(&self) -> bool {
+        let answers = self.waiting.take();
+        if !answers.is_empty() {
             let done = self.sync();
             answers.into_iter().for_each(|answer| answer(done.clone()));
         }
+        self.waiting.goes_on()
     }
 
     /// Makes everything that has returned durable, of all files, by the log if it holds it. On a read-only mount there
