@@ -74,6 +74,20 @@ impl Operations for Fs {
         }
     }
 
+    fn setattr_ahead(
+        &self,
+        caller: &Caller,
+        node: NodeId,
+        handle: Option<Handle>,
+        set: &SetAttr,
+    ) -> Result<()> {
+        let Some(size) = set.size else { return Ok(()) };
+        if let Some(handle) = handle {
+            self.heads.handles.get(node, handle)?;
+        }
+        content::shrink_ahead(&self.commits, caller, node, size)
+    }
+
     fn setattr(
         &self,
         caller: &Caller,
@@ -263,14 +277,21 @@ impl Operations for Fs {
         self.commits.sync()
     }
 
-    fn fsync_then(&self, node: NodeId, handle: Handle, _scope: SyncScope, answer: Answer) {
+    fn fsync_then(&self, node: NodeId, handle: Handle, _scope: SyncScope, answer: Answer) -> bool {
         match self.heads.handles.get(node, handle) {
             Ok(_) if node.is_live() => {
                 tell_blocks(&self.heads, node);
-                self.commits.sync_then(answer);
+                self.commits.sync_then(answer)
             }
-            found => answer(found.map(drop)),
+            found => {
+                answer(found.map(drop));
+                false
+            }
         }
+    }
+
+    fn fsync_for_others(&self) -> bool {
+        self.commits.sync_for_others()
     }
 
     fn opendir(&self, _caller: &Caller, node: NodeId) -> Result<Handle> {

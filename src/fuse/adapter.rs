@@ -10,6 +10,7 @@
 
 use super::answering::Answering;
 use super::aside::Aside;
+use super::background::{BACKGROUND_MAX, Background};
 use super::changing::Changing;
 use super::convert::{self, caller};
 use super::errno::errno;
@@ -50,8 +51,6 @@ pub(super) struct Profile {
     pub(super) flags: InitFlags,
     /// Largest WRITE in bytes.
     pub(super) max_write: u32,
-    /// Requests that the kernel may have under way in the background.
-    pub(super) max_background: u16,
 }
 
 /// The file system as the protocol crate calls it.
@@ -68,11 +67,12 @@ impl Adapter {
         ops: Arc<dyn Operations>,
         profile: Profile,
         flusher: Registered,
-        answering: Answering,
+        (answering, background): (Answering, Arc<Background>),
     ) -> Adapter {
         let locality = Locality::start();
         let aside = Aside::new(ops.clone(), locality.clone());
-        Adapter { changing: Changing { ops, aside, answering }, profile, locality, flusher }
+        let changing = Changing::new(ops, aside, answering, background);
+        Adapter { changing, profile, locality, flusher }
     }
 
     /// A request that a program waits for has arrived on this thread. What is returned is kept until it is answered.
@@ -134,7 +134,7 @@ impl Filesystem for Adapter {
         let refused = |what: &str| io::Error::other(format!("the FUSE connection refuses {what}"));
         config.add_capabilities(known).map_err(|f| refused(&format!("{f:?}")))?;
         config.set_max_write(self.profile.max_write).map_err(|_| refused("max_write"))?;
-        config.set_max_background(self.profile.max_background).map_err(|_| refused("max_background"))?;
+        config.set_max_background(BACKGROUND_MAX).map_err(|_| refused("max_background"))?;
         Ok(())
     }
 
@@ -201,6 +201,7 @@ impl Filesystem for Adapter {
         self.changing.telling_of(
             node,
             wanted,
+            move |ops| ops.setattr_ahead(&who, node, handle, &set),
             move |ops| ops.setattr(&who, node, handle, &set),
             move |done| attributes(reply, done),
         );
@@ -444,7 +445,7 @@ impl Filesystem for Adapter {
         let scope = if datasync { SyncScope::Data } else { SyncScope::All };
         let (node, handle) = (NodeId(ino.0), Handle(fh.0));
         let answer = Box::new(move |result| empty(reply, result));
-        self.changing.at_no_cost(None, move |ops| ops.fsync_then(node, handle, scope, answer));
+        self.changing.fsync(node, handle, scope, answer);
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -512,7 +513,7 @@ impl Filesystem for Adapter {
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
         self.may_wait();
         let node = NodeId(ino.0);
-        self.changing.at_no_cost(None, move |ops| empty(reply, ops.fsyncdir(node)));
+        self.changing.make_durable(move |ops| empty(reply, ops.fsyncdir(node)));
     }
 
     fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {

@@ -4,7 +4,7 @@
 //! what waits there does not keep the other from what would end that.
 
 use super::locality::Locality;
-use crate::ops::{NodeId, Operations};
+use crate::ops::Operations;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
@@ -44,14 +44,6 @@ impl Aside {
             reserve: Mutex::new(start_reserve("reserve")),
             frozen: Mutex::new(start_reserve("frozen")),
         }
-    }
-
-    /// Runs what changes a node when that is not frozen any more.
-    pub(super) fn change(&self, node: Option<NodeId>, work: impl FnOnce(&dyn Operations) + Send + 'static) {
-        self.run_when_thawed(move |ops| {
-            let _thawed = ops.wait_to_change(node);
-            work(ops);
-        });
     }
 
     /// As [`Self::run`], of what waits for a thaw by itself.

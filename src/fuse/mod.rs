@@ -6,6 +6,7 @@
 mod adapter;
 mod answering;
 mod aside;
+mod background;
 mod changing;
 mod convert;
 mod errno;
@@ -19,6 +20,7 @@ pub mod mounts;
 mod read_buffer;
 mod reply;
 mod session;
+mod waiting_writes;
 
 pub use flusher::run_flusher;
 pub use mount::{Options, bind, check_point, clear_if_dead, remount, unmount};

@@ -6,6 +6,7 @@
 
 use super::adapter::{Adapter, Profile};
 use super::answering::Answering;
+use super::background::Background;
 use super::flusher::Flusher;
 use super::kernel::FuseKernel;
 use super::mount::{self, Options};
@@ -26,8 +27,6 @@ use std::time::{Duration, Instant};
 
 /// Largest WRITE: what the kernel allows without a raised `max_pages_limit`.
 const WRITE_BYTES_MAX: u32 = 1 << 20;
-/// Read-ahead and write-back requests under way.
-const BACKGROUND_MAX: u16 = 64;
 
 /// How long the request threads may take to start.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -115,8 +114,11 @@ impl Mounted {
         let connection = fd.try_clone().map(Arc::new);
         let connection = connection.map_err(|e| format!("cannot look at the connection to the kernel: {e}"));
         let started = connection.and_then(|connection| {
-            let parts = serve(ops, &flusher, fd, &connection, options)?;
-            Ok((find(&point)?, parts, connection))
+            let background = Arc::default();
+            let parts = serve(ops, &flusher, fd, (&connection, &background), options)?;
+            let mount = find(&point)?;
+            background.of(mount.device.1);
+            Ok((mount, parts, connection))
         });
         let (mount, (kernel, serving), connection) = match started {
             Ok(parts) => parts,
@@ -250,12 +252,11 @@ fn serve(
     ops: Arc<dyn Operations>,
     flusher: &Arc<Flusher>,
     fd: OwnedFd,
-    connection: &Arc<OwnedFd>,
+    (connection, background): (&Arc<OwnedFd>, &Arc<Background>),
     options: &Options,
 ) -> Result<Serving, String> {
     let refused = |e: io::Error| format!("the kernel refuses the connection: {e}");
-    let profile =
-        Profile { flags: init_flags(options), max_write: WRITE_BYTES_MAX, max_background: BACKGROUND_MAX };
+    let profile = Profile { flags: init_flags(options), max_write: WRITE_BYTES_MAX };
     let acl = if options.allow_other { SessionACL::All } else { SessionACL::Owner };
     let mut config = Config::default();
     config.acl = acl;
@@ -264,7 +265,7 @@ fn serve(
     let last = format!("fuser-{}", threads - 1);
     let others = threads_named(&last);
     let answering = Answering::default();
-    let adapter = Adapter::new(ops, profile, flusher.registered(), answering.clone());
+    let adapter = Adapter::new(ops, profile, flusher.registered(), (answering.clone(), background.clone()));
     let session = Session::from_fd(adapter, fd, acl, config).map_err(refused)?;
     let notifier = session.notifier();
     let thread = std::thread::Builder::new().name("fuse".into());

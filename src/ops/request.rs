@@ -406,6 +406,16 @@ pub trait Operations: Send + Sync {
     }
     /// Attributes.
     fn getattr(&self, node: NodeId, handle: Option<Handle>) -> Result<(Attr, Duration)>;
+    /// What of [`Self::setattr`] goes in steps that may be seen by themselves, and may take long: all but the last of these.
+    fn setattr_ahead(
+        &self,
+        _caller: &Caller,
+        _node: NodeId,
+        _handle: Option<Handle>,
+        _set: &SetAttr,
+    ) -> Result<()> {
+        Ok(())
+    }
     /// Changes attributes; returns them as they are then.
     fn setattr(
         &self,
@@ -487,9 +497,17 @@ pub trait Operations: Send + Sync {
     fn release(&self, node: NodeId, handle: Handle);
     /// Makes a file durable.
     fn fsync(&self, node: NodeId, handle: Handle, scope: SyncScope) -> Result<()>;
-    /// The same for a caller that need not wait: `answer` is called when it is done, perhaps by another thread.
-    fn fsync_then(&self, node: NodeId, handle: Handle, scope: SyncScope, answer: Answer) {
+    /// The same for a caller that need not wait: `answer` is called when it is done, perhaps by another thread. True if others have
+    /// come meanwhile who count on this one: [`Self::fsync_for_others`] has to be called, by whatever thread, until it is false.
+    #[must_use]
+    fn fsync_then(&self, node: NodeId, handle: Handle, scope: SyncScope, answer: Answer) -> bool {
         answer(self.fsync(node, handle, scope));
+        false
+    }
+    /// Makes durable what those wait for. As long as programs go on there may be others each time.
+    #[must_use]
+    fn fsync_for_others(&self) -> bool {
+        false
     }
     /// Opens a directory.
     fn opendir(&self, caller: &Caller, node: NodeId) -> Result<Handle>;
@@ -559,7 +577,8 @@ pub trait Operations: Send + Sync {
     ) -> Option<Result<u64>> {
         Some(self.lseek(node, handle, offset, target))
     }
-    /// Copies a range, sharing blocks where it can; returns the bytes copied (fewer only at the end of the source).
+    /// Copies a range, sharing blocks where it can; returns the bytes copied. Fewer may be
+    /// because so much is enough for one request, and none at the end of the source.
     #[allow(clippy::too_many_arguments)]
     fn copy_range(
         &self,

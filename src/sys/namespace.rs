@@ -70,6 +70,26 @@ pub fn copy_mount(dir: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The control file system of FUSE, which is in no namespace, and gone with its descriptor: a directory for each connection.
+///
+/// # Errors
+/// `EPERM` without the right, `ENOSYS` on kernels before 5.2.
+pub fn fuse_control() -> io::Result<OwnedFd> {
+    const CREATE: libc::c_int = 6; // FSCONFIG_CMD_CREATE
+    const CLOSE_ON_EXEC: libc::c_int = 1; // FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
+    let none = std::ptr::null::<libc::c_char>();
+    // SAFETY: a C string that outlives the call, and a number.
+    let context = check(unsafe { libc::syscall(libc::SYS_fsopen, c"fusectl".as_ptr(), CLOSE_ON_EXEC) })?;
+    // SAFETY: the kernel gave us a new descriptor.
+    let context = unsafe { OwnedFd::from_raw_fd(context) };
+    // SAFETY: numbers, and two strings that there need not be.
+    check(unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), CREATE, none, none, 0) })?;
+    // SAFETY: numbers.
+    let fd = check(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOSE_ON_EXEC, 0) })?;
+    // SAFETY: the kernel gave us a new descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Mounts a copy at `point`.
 pub fn attach_mounts(copy: &OwnedFd, point: &Path) -> io::Result<()> {
     let point = c_path(point)?;

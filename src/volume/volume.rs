@@ -94,9 +94,7 @@ impl Volume {
     /// Makes everything that was published durable, without a commit. False if the log does not hold all of it: then a
     /// commit has to.
     pub fn sync(&self) -> Result<bool> {
-        if let Some(why) = self.poisoned.lock().clone() {
-            return Err(VolumeError::Device(why));
-        }
+        self.check_unbroken()?;
         self.note(self.log.sync(self.shared.store()).map_err(VolumeError::from))
     }
 
@@ -171,6 +169,11 @@ impl Volume {
             return Some("it was opened read-only".into());
         }
         self.poisoned.lock().clone()
+    }
+
+    /// Fails once something has failed: then what was changed may be lost with this process.
+    pub fn check_unbroken(&self) -> Result<()> {
+        self.poisoned.lock().clone().map_or(Ok(()), |why| Err(VolumeError::Device(why)))
     }
 
     pub(super) fn is_poisoned(&self) -> bool {

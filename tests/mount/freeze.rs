@@ -225,6 +225,48 @@ fn who_waits_for_a_thaw_keeps_nobody_else() {
     p.check();
 }
 
+#[test]
+fn pages_that_wait_for_a_thaw_keep_none_of_others() {
+    if !can_mount() {
+        return;
+    }
+    const LEN: usize = 1 << 20;
+    let p = Place::new();
+    p.mount("");
+    for name in ["f", "cold"] {
+        fs::write(p.path(name), [1; LEN]).unwrap();
+    }
+    p.ok(&["clone", "mnt", "x"]);
+    p.umount();
+    p.mount("");
+    let map = |name: &str| {
+        raw::Mapping::new(&File::options().read(true).write(true).open(p.path(name)).unwrap(), LEN)
+    };
+    let (frozen_map, map) = (map("f"), map(".clones/x/f"));
+    p.ok(&["freeze", "mnt", "--timeout", "60s"]);
+    // Each is a write by itself, and they are more than the kernel has under way as a rule.
+    (0..LEN).step_by(8192).for_each(|at| frozen_map.store(at, b'd'));
+    let writing_back = raw::write_back_beside(&p.path("f"));
+    wait("pages to wait", || waiting(&p) >= 16);
+    std::thread::sleep(Duration::from_millis(200)); // so that all come that will
+    let begun = Instant::now();
+    map.store(0, b'x');
+    assert!(fs::read(p.path(".clones/x/cold")).unwrap() == [1; LEN]);
+    p.ok(&["create", "mnt/.clones/x", "s"]);
+    p.ok(&["create", "mnt", "s"]);
+    assert_eq!(frozen(&p).as_array().map(Vec::len), Some(1), "it was over before: {:?}", begun.elapsed());
+    assert!(fs::read(p.path(".clones/x/.snapshots/s/f")).unwrap().starts_with(b"x"));
+    assert!(fs::read(p.past("s", "f")).unwrap() == [1; LEN]);
+    p.ok(&["thaw", "mnt"]);
+    assert!(raw::ended(writing_back));
+    p.ok(&["create", "mnt", "thawed"]);
+    let written = fs::read(p.past("thawed", "f")).unwrap();
+    assert!(written.iter().enumerate().all(|(at, byte)| *byte == if at % 8192 == 0 { b'd' } else { 1 }));
+    drop((frozen_map, map));
+    p.umount();
+    p.check();
+}
+
 fn consistency(p: &Place, name: &str) -> String {
     p.json(&["show", "mnt", name, "--json"])["consistency"].as_str().unwrap().to_string()
 }

@@ -238,6 +238,21 @@ pub fn set_file_flags_beside(path: &Path, flags: libc::c_int) -> i32 {
     }
 }
 
+/// Has a process of its own open a file and close it again, for which the kernel writes back what it has of it. Its number, for
+/// [`ended`].
+pub fn write_back_beside(path: &Path) -> i32 {
+    let path = c(path);
+    // SAFETY: between fork and exit nothing is called but open, close and exit, with what was made before.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            let file = libc::open(path.as_ptr(), libc::O_RDWR);
+            libc::_exit(i32::from(file < 0 || libc::close(file) < 0));
+        }
+        child
+    }
+}
+
 /// Waits for it. True if it was done.
 pub fn ended(child: i32) -> bool {
     let mut status = 0;

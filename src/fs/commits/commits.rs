@@ -69,6 +69,12 @@ impl Commits {
         self.started.load(Ordering::SeqCst)
     }
 
+    /// How many wait for a flush that has not begun.
+    #[cfg(test)]
+    pub fn waiting(&self) -> usize {
+        self.waiting.count()
+    }
+
     /// What puts content of `head` onto the device.
     pub fn stager<'a>(&'a self, head: &'a Head) -> Stager<'a> {
         Stager { volume: &self.heads.volume, head }
@@ -258,8 +264,7 @@ impl Commits {
     /// it here (`Past::make_room` is for that). A change that was refused has changed nothing, so it may be run again.
     pub fn with_space<T>(&self, change: impl Fn() -> Result<T>) -> Result<T> {
         let done = self.once_with_space(change);
-        self.outlive()?;
-        done
+        self.outliving(done)
     }
 
     /// The same for a change of which something is to be told before it outlives this process: that is left to the caller.
@@ -288,9 +293,23 @@ impl Commits {
         }
     }
 
-    /// What is answered must outlive this process, also when it did not fit the log. Never refused for want of space: what was
-    /// done must not be done once more.
+    /// What is answered must outlive this process, also when it did not fit the log; what could not be written there does not.
+    /// Never refused for want of space: what was done must not be done once more.
     pub fn outlive(&self) -> Result<()> {
+        self.catch_up()?;
+        Ok(self.heads.volume.check_unbroken()?)
+    }
+
+    /// The same for a request that has ended so. One that was refused says why, whatever the volume takes by now.
+    pub fn outliving<T>(&self, done: Result<T>) -> Result<T> {
+        match done {
+            Ok(done) => self.outlive().map(|()| done),
+            Err(e) => self.catch_up().and(Err(e)),
+        }
+    }
+
+    /// Commits what did not fit the log.
+    fn catch_up(&self) -> Result<()> {
         if self.heads.volume.log_is_behind() && !self.heads.options.read_only {
             self.commit().map_err(of_what_is_done)
         } else {
@@ -336,19 +355,20 @@ impl Commits {
         self.commit()
     }
 
-    /// Makes everything that has returned durable, then answers.
-    pub fn sync_then(&self, answer: Answer) {
-        if !self.waiting.join(answer) {
-            return;
-        }
-        loop {
-            let answers = self.waiting.take();
-            if answers.is_empty() {
-                return;
-            }
+    /// Makes everything that has returned durable, then answers, unless somebody is at it, who answers then. True if others have
+    /// come meanwhile: then [`Self::sync_for_others`] has to be called.
+    pub fn sync_then(&self, answer: Answer) -> bool {
+        self.waiting.join(answer) && self.sync_for_others()
+    }
+
+    /// The same for who came meanwhile. Each time is bounded; there may be no end of those who come.
+    pub fn sync_for_others(&self) -> bool {
+        let answers = self.waiting.take();
+        if !answers.is_empty() {
             let done = self.sync();
             answers.into_iter().for_each(|answer| answer(done.clone()));
         }
+        self.waiting.goes_on()
     }
 
     /// Makes everything that has returned durable, of all files, by the log if it holds it. On a read-only mount there

@@ -24,10 +24,21 @@ impl Waiting {
         !std::mem::replace(&mut state.flushing, true)
     }
 
-    /// Everybody who waits; nobody ends the flushing.
+    /// How many wait for a flush that has not begun.
+    #[cfg(test)]
+    pub fn count(&self) -> usize {
+        self.0.lock().answers.len()
+    }
+
+    /// Everybody who waits, for who flushes.
     pub fn take(&self) -> Vec<Answer> {
+        std::mem::take(&mut self.0.lock().answers)
+    }
+
+    /// These are answered. True if others wait, for whom whoever flushes has to go on; nobody ends the flushing.
+    pub fn goes_on(&self) -> bool {
         let mut state = self.0.lock();
         state.flushing = !state.answers.is_empty();
-        std::mem::take(&mut state.answers)
+        state.flushing
     }
 }

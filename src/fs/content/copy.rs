@@ -1,6 +1,7 @@
 //! `copy_file_range`: shares blocks where both ends are on block borders, copies bytes elsewhere.
 //!
-//! Worked off in steps; an error after the first is answered with what was copied so far.
+//! Worked off in steps; an error after the first is answered with what was copied so far, and so is what was copied by value when
+//! that is enough for one request: whoever asked asks for the rest.
 
 use super::read::{content, read_file};
 use super::write::write_at;
@@ -18,6 +19,8 @@ use crate::volume::ReserveFor;
 const SHARE_BYTES: u64 = 64 << 20;
 /// Copied by value in one change, in bytes.
 const COPY_BYTES: u64 = 1 << 20;
+/// Copied by value for one request, in bytes, but for the last step: a thread that answers others is busy with it.
+const COPY_BYTES_OF_REQUEST: u64 = 8 << 20;
 
 /// One end of a copy.
 #[derive(Clone, Copy)]
@@ -43,14 +46,15 @@ pub fn copy(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) ->
     if from.node == to.node && from.offset < to.offset + len && to.offset < from.offset + len {
         return Err(Error::Invalid);
     }
-    let mut done = 0;
-    while done < len {
+    let (mut done, mut by_value) = (0, 0);
+    while done < len && by_value < COPY_BYTES_OF_REQUEST {
         let from = End { offset: from.offset + done, ..from };
         let to = End { offset: to.offset + done, ..to };
         match copy_step(commits, caller, from, to, len - done) {
-            Ok(0) => break,
-            Ok(n) => {
-                done += n;
+            Ok(Copied { bytes: 0, .. }) => break,
+            Ok(copied) => {
+                done += copied.bytes;
+                by_value += copied.by_value;
                 if done < len {
                     commits.between_steps()?;
                 }
@@ -65,7 +69,14 @@ pub fn copy(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) ->
     Ok(done)
 }
 
-fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -> Result<u64> {
+/// What a step has copied, in bytes.
+struct Copied {
+    bytes: u64,
+    /// Of these.
+    by_value: u64,
+}
+
+fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -> Result<Copied> {
     let aligned = from.offset.is_multiple_of(BLOCK_BYTES) && to.offset.is_multiple_of(BLOCK_BYTES);
     let opened = commits.heads.handles.get(to.node, to.handle)?;
     let (head, target) = (opened.head()?, Ino(to.node.ino()));
@@ -92,7 +103,7 @@ fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -
             share(commits.heads.change(head)?, caller, (from, to), len, Some(other))?
         };
         if shared > 0 {
-            return Ok(shared);
+            return Ok(Copied { bytes: shared, by_value: 0 });
         }
     }
     let len = match aligned {
@@ -104,7 +115,7 @@ fn copy_step(commits: &Commits, caller: &Caller, from: End, to: End, len: u64) -
     let read = read_file(&commits.heads, from.node, from.handle, from.offset, &mut bytes)?;
     commits.relieve()?;
     write_at(commits, head, target, to.offset, false, &bytes[..read], caller.uid != 0)?;
-    Ok(read as u64)
+    Ok(Copied { bytes: read as u64, by_value: read as u64 })
 }
 
 /// Shares the blocks of the start of a range, of a file in the same head or in another; returns how many bytes, 0 if they

@@ -22,7 +22,7 @@ pub use open::{close_handle, open_file};
 pub use orphan::{PurgeStep, purge_step};
 pub use orphan::{drop_left, drop_reference, purge_all_unlinked, purge_inherited, purge_orphans};
 pub use read::read_file;
-pub use setattr::set_attributes;
+pub use setattr::{set_attributes, shrink_ahead};
 #[cfg(test)]
 pub use truncate::change_of_size;
 pub use write::write_file;

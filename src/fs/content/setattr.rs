@@ -1,12 +1,24 @@
 //! `setattr`: changing attributes, the size among them.
 
-use super::truncate::{change_of_size, resize};
+use super::truncate::{change_of_size, exceeds_step, resize};
 use crate::format::inode::{Inode, MODE_BITS};
 use crate::fs::attributes::{Writer, attr, flags, follow_mode, kill_privileges, writer, written_by};
 use crate::fs::commits::Commits;
 use crate::ops::{Attr, Caller, FileType, NodeId, Result, SetAttr, SetTime, Timestamp};
 use crate::volume::ReserveFor;
 use std::time::Duration;
+
+/// See [`Operations::setattr_ahead`](crate::ops::Operations::setattr_ahead).
+pub fn shrink_ahead(commits: &Commits, caller: &Caller, node: NodeId, size: u64) -> Result<()> {
+    let heads = &commits.heads;
+    let (head, ino) = heads.target(node)?;
+    // Most files shrink in one step, and that is found without a change.
+    if !exceeds_step(commits, &heads.view(&head)?, ino, size) {
+        return Ok(());
+    }
+    let writer = writer(heads, &head, caller, ino)?;
+    commits.with_space(|| change_of_size(commits, &head, writer, ino, size).map(drop))
+}
 
 /// See [`Operations::setattr`](crate::ops::Operations::setattr).
 pub fn set_attributes(

@@ -13,7 +13,7 @@ use crate::fs::items::Items;
 use crate::fs::items::extents::{self, Keep};
 use crate::limits::FILE_BYTES_MAX;
 use crate::ops::{Error, Result};
-use crate::volume::ReserveFor;
+use crate::volume::{ReserveFor, View};
 
 /// A change in which what the file has beyond `size` can be taken away, after as many that cut it from its end.
 pub fn change_of_size<'a>(
@@ -31,14 +31,19 @@ pub fn change_of_size<'a>(
         if size > change.known(ino)?.size {
             return Ok(change); // it grows, and keeps the space beyond its end that was asked for
         }
-        let (from, end) = (Key::new(ino.0, Kind::Extent, size), Key::new(ino.0, Kind::Extent, u64::MAX));
-        let most = commits.heads.options.steps.items;
-        if change.view().range(&from, &end).take(most + 1).count() <= most {
+        if !exceeds_step(commits, change.view(), ino, size) {
             return Ok(change);
         }
-        shrink_step(change, writer, ino, size, most)?;
+        shrink_step(change, writer, ino, size, commits.heads.options.steps.items)?;
         commits.between_steps()?;
     }
+}
+
+/// True if a file has more beyond `size` than one change takes away.
+pub fn exceeds_step(commits: &Commits, view: &View, ino: Ino, size: u64) -> bool {
+    let (from, end) = (Key::new(ino.0, Kind::Extent, size), Key::new(ino.0, Kind::Extent, u64::MAX));
+    let most = commits.heads.options.steps.items;
+    view.range(&from, &end).take(most + 1).count() > most
 }
 
 /// Takes the last extents away and makes the file end where they began, what is delayed beyond included.

@@ -148,8 +148,7 @@ impl Past {
     /// Runs a change as [`Self::once_in_room`] does, and has it outlive this process.
     pub fn in_room<T>(&self, wanted: RoomFor, change: impl Fn() -> Result<T>) -> Result<T> {
         let done = self.once_in_room(wanted, change);
-        self.commits.outlive()?;
-        done
+        self.commits.outliving(done)
     }
 
     /// Runs a change that may need this; once more when commits have brought something in, and again when room was made for

@@ -1,6 +1,7 @@
 //! Names: creation, links, removal, rename, listing.
 
 use super::*;
+use crate::device::{Op, Persistence, Sim};
 use std::collections::BTreeSet;
 
 #[test]
@@ -314,4 +315,31 @@ fn a_creation_that_finds_snapdir_counts_no_answer() {
     assert_eq!(t.fs.past.known_snapdirs.all(), [known]);
     t.fs.forget_answers(known, 1);
     assert_eq!(t.fs.past.known_snapdirs.all(), []);
+}
+
+#[test]
+fn what_the_log_did_not_take_is_not_answered_as_done() {
+    let requests: [&dyn Fn(&T, NodeId) -> Result<()>; 9] = [
+        &|t, _| t.fs.create(&USER, ROOT, b"new", 0o644, RW).map(drop),
+        &|t, _| t.fs.mkdir(&USER, ROOT, b"new", 0o755).map(drop),
+        &|t, _| t.fs.symlink(&USER, ROOT, b"new", b"f").map(drop),
+        &|t, f| t.fs.link(&USER, f, ROOT, b"new").map(drop),
+        &|t, _| t.fs.rename(&USER, ROOT, b"f", ROOT, b"new", RenameMode::Replace),
+        &|t, _| t.fs.unlink(&USER, ROOT, b"f"),
+        &|t, f| t.fs.setattr(&USER, f, None, &SetAttr { size: Some(1), ..SetAttr::default() }).map(drop),
+        &|t, _| t.fs.rename(&USER, SNAPDIR, b"s", SNAPDIR, b"new", RenameMode::Replace),
+        &|t, _| t.fs.rmdir(&USER, SNAPDIR, b"s"),
+    ];
+    for (n, request) in requests.iter().enumerate() {
+        let sim = Arc::new(Sim::new(1 << 30, 1));
+        let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+        let f = t.put(ROOT, "f", b"content");
+        t.snapshot("s");
+        sim.fail(Op::Write, 1, Persistence::Once);
+        let done = request(&t, f);
+        assert_eq!(sim.faults_struck(), 1, "request {n}");
+        assert!(matches!(done, Err(Error::Io(_))), "request {n}: {done:?}");
+        // Nothing is accepted any more.
+        assert_eq!(t.fs.create(&USER, ROOT, b"more", 0o644, RW).map(drop), Err(Error::ReadOnly));
+    }
 }

@@ -155,6 +155,36 @@ fn small_files_and_snapshots_are_copied_by_value() {
 }
 
 #[test]
+fn one_request_copies_so_much_by_value_and_no_more() {
+    const MIB: u64 = 1 << 20;
+    let t = T::new();
+    let (now, len) = (t.create(ROOT, "now"), 20 * MIB);
+    for at in 0..20 {
+        t.write(now, at * MIB, &[at as u8 + 1; MIB as usize]);
+    }
+    t.fs.commit().unwrap();
+    let snap = t.snapshot("s");
+    let old = t.open(t.find(snap, "now").unwrap(), RO);
+    // Blocks of a snapshot, and what does not lie on block borders.
+    for (from, at) in [(old, 0), (now, 1)] {
+        let (to, mut done) = (t.create(ROOT, &format!("copy {at}")), 0);
+        while done < len - at {
+            let copied = copy(&t, (from, at + done), (to, done), u64::MAX / 4).unwrap();
+            let is_rest = done + copied == len - at;
+            assert!(copied == 8 * MIB || copied < 8 * MIB && is_rest, "{copied} after {done}");
+            done += copied;
+        }
+        assert_eq!(t.attr(to.0).size, len - at);
+        for n in 0..20 {
+            assert_eq!(t.read(to, n * MIB, 5), [n as u8 + 1; 5]);
+        }
+    }
+    // Sharing is not bounded by that.
+    let shared = t.create(ROOT, "shared");
+    assert_eq!(copy(&t, (now, 0), (shared, 0), u64::MAX / 4), Ok(len));
+}
+
+#[test]
 fn a_full_store_refuses_writes_and_deletes_files() {
     let options = FsOptions { dirty_bytes_max: 1 << 18, ..FsOptions::default() };
     for chunk in [1000, 4096, 200_000] {
