@@ -1,7 +1,7 @@
 //! [`Operations`] for [`Fs`]: each request goes to the room that does it.
 
 use super::file_system::Fs;
-use super::heads::{Named, OpenBy, Target, snapdir_node, target, tell_blocks};
+use super::heads::{NamedNode, OpenBy, Target, snapdir_node, target, tell_blocks};
 use super::listing::Listing;
 use super::past::clonedir_ttl;
 use super::{attributes, content, names};
@@ -310,10 +310,10 @@ impl Operations for Fs {
         plus: bool,
         sink: &mut dyn FnMut(&DirEntry) -> bool,
     ) -> Result<()> {
-        let mut told: Vec<Named> = Vec::new();
+        let mut told: Vec<NamedNode> = Vec::new();
         let sink = &mut |entry: &DirEntry| {
             let taken = sink(entry);
-            told.extend(entry.entry.iter().filter(|_| taken).map(Named::from));
+            told.extend(entry.entry.iter().filter(|_| taken).map(NamedNode::from));
             taken
         };
         names::list(&self.past, handle, Listing { node, after, plus, sink })?;

@@ -529,13 +529,14 @@ fn hooks_of_the_host_are_run_around_scheduled_snapshots() {
     fs::create_dir(p.at("bound")).unwrap();
     let mut mount = p.command(&["mount", "store", "mnt", "--log", p.at("log").to_str().unwrap()]);
     assert!(mount.env("SNAPFS_HOOKS_DIR", p.at("bound/hooks.d")).status().unwrap().success());
+    p.ok(&["schedule", "mnt", "--name", "bound", "every=1d", "keep=2d", "always", "timer=off"]);
     let bound = Over::new(&p, &["--bind", "mnt", "bound"], "bound");
     let covering = bound.as_ref().and_then(|_| Over::new(&p, &["-t", "tmpfs", "none", "mnt"], "mnt"));
     if covering.is_some() {
-        assert_eq!(p.run(&["schedule", "bound", "--run", "--name", "inside"]).code, 0);
+        assert_eq!(p.run(&["schedule", "bound", "--run", "--name", "bound"]).code, 0);
         let all = p.json(&["schedule", "bound", "--json"]);
-        let inside = all.as_array().unwrap().iter().find(|one| one["name"] == "inside").unwrap();
-        assert!(inside["error"].to_string().contains("in the store itself"), "{inside}");
+        let taken = all.as_array().unwrap().iter().find(|one| one["name"] == "bound").unwrap();
+        assert!(taken["error"].to_string().contains("in the store itself"), "{taken}");
     } else {
         eprintln!("SKIPPED: no right to mount something over the mount");
     }

@@ -40,15 +40,15 @@ pub enum OpenBy {
 
 /// Which file an answer names.
 #[derive(Clone, Copy, Debug)]
-pub struct Named {
+pub struct NamedNode {
     node: NodeId,
     kind: FileType,
     generation: u64,
 }
 
-impl From<&Entry> for Named {
-    fn from(entry: &Entry) -> Named {
-        Named { node: entry.attr.node, kind: entry.attr.kind, generation: entry.generation }
+impl From<&Entry> for NamedNode {
+    fn from(entry: &Entry) -> NamedNode {
+        NamedNode { node: entry.attr.node, kind: entry.attr.kind, generation: entry.generation }
     }
 }
 
@@ -276,16 +276,16 @@ impl Heads {
     }
 
     /// The kernel is being told of this.
-    pub fn tell(&self, named: &Named) {
+    pub fn tell(&self, named: &NamedNode) {
         self.note(named, Told::add);
     }
 
     /// The same of what it has asked to make: it puts away what it had by that number.
-    pub fn tell_made(&self, named: &Named) {
+    pub fn tell_made(&self, named: &NamedNode) {
         self.note(named, Told::add_surely);
     }
 
-    fn note(&self, named: &Named, add: fn(&Told, Ino)) {
+    fn note(&self, named: &NamedNode, add: fn(&Told, Ino)) {
         let (Target::Live(ino), Ok(head)) = (target(named.node), self.known_line_of(named.node)) else {
             return;
         };
