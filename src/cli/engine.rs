@@ -172,6 +172,8 @@ pub enum StreamOrder {
     },
     /// To take one in.
     Receive {
+        /// Who receives it.
+        user: Option<u32>,
         /// As a clone of that name.
         as_name: Option<Vec<u8>>,
     },
@@ -219,6 +221,28 @@ pub enum StreamOrder {
         store: String,
         /// Where it is, if a copy is to be known there.
         path: Option<Vec<u8>>,
+    },
+    /// To hold a snapshot while it goes to another store, and for a week after it was cut off.
+    Hold {
+        /// A node of the line.
+        at: NodeId,
+        /// The word for the snapshot.
+        view: Vec<u8>,
+        /// The identity of the store.
+        store: String,
+        /// Where it is.
+        path: Vec<u8>,
+        /// Who sends it.
+        user: Option<u32>,
+    },
+    /// To have it held for that no more.
+    Release {
+        /// A node of the line.
+        at: NodeId,
+        /// The word for the snapshot.
+        view: Vec<u8>,
+        /// The identity of the store.
+        store: String,
     },
     /// To tell how a stream would begin.
     Begin {
@@ -663,6 +687,15 @@ pub trait Engine: Send + Sync {
         _progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store neither sends nor receives"))
+    }
+    /// Keeps a snapshot from being deleted while it is sent, until what this returns is dropped.
+    fn keep_while_sent(
+        &self,
+        _at: NodeId,
+        _view: &[u8],
+        _user: Option<u32>,
+    ) -> Result<Box<dyn Send>, Failure> {
+        Ok(Box::new(()))
     }
     /// Carries out an order about the copies of a snapshot in other stores, or about all. Says how they stand: an array.
     fn hydrate(&self, _at: NodeId, _name: Option<&[u8]>, _order: &HydrateOrder) -> Result<Value, Failure> {
