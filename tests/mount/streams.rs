@@ -434,32 +434,24 @@ fn what_is_sent_is_held_and_told_and_falls_off() {
 
     // To another store: over the end of the command and of the daemon, so that it can be gone on with.
     let mut sender = spawn(&["create", "mnt", "c1", "--method", "clone", "--to", "copy"]);
-    let some_came = || shell(&p, "snapfs list copy --arrivals --json").out.contains("received_bytes");
     wait("it is held", || held(&p, "mnt", "c1") != serde_json::json!([]));
+    ok(&p, &format!("kill -STOP {}", sender.id()));
     let tag = held(&p, "mnt", "c1")[0].as_str().unwrap().to_string();
-    let uuid = p.json(&["info", "copy", "--json"])["uuid"].clone();
-    assert_eq!(tag, format!("send-{}", &uuid.as_str().unwrap()[..8]));
-    // As long as the command has it nobody else can look into it.
-    std::thread::sleep(std::time::Duration::from_millis(700));
     let done = shell(&p, "snapfs delete mnt c1");
     let way = format!("'snapfs release MNT c1 --tag {tag}' lets it go; {tag} (by root, since ");
     assert!(done.code == 1 && done.err.contains(&way) && done.err.contains(", until "), "{done:?}");
+    assert_eq!(errno(fs::remove_dir(p.past("c1", ""))), libc::EBUSY);
     sender.kill().unwrap();
     sender.wait().unwrap();
     p.kill();
     p.mount("");
-    assert!(some_came(), "{:?}", shell(&p, "snapfs list copy --arrivals --json"));
     let told = &holds(&p, "mnt", "c1")[0];
     assert!(told["user"] == 0 && told["expires"].is_string() && told["tag"] == tag.as_str(), "{told}");
     assert!(ok(&p, "snapfs list mnt --held").contains(&tag));
     assert_eq!(shell(&p, "snapfs delete mnt c1").code, 1);
-    // What comes tells who receives it, and until when it waits.
-    let arrival = p.json(&["list", "copy", "--arrivals", "--json"])[0].clone();
-    assert!(
-        arrival["user"] == 0 && arrival["since"].is_string() && arrival["expires"].is_string(),
-        "{arrival}"
-    );
     ok(&p, "snapfs send mnt c1 --to copy");
+    let uuid = p.json(&["info", "copy", "--json"])["uuid"].clone();
+    assert_eq!(tag, format!("send-{}", &uuid.as_str().unwrap()[..8]));
     assert_eq!((holds(&p, "mnt", "c1"), held(&p, "mnt", "c1")), (Vec::new(), serde_json::json!([])));
     assert_eq!(p.json(&["show", "mnt", "c1", "--json"])["method"], "clone");
 
@@ -469,6 +461,11 @@ fn what_is_sent_is_held_and_told_and_falls_off() {
     assert_eq!(held(&p, "copy", "c1"), serde_json::json!(["receive"]));
     let told = &holds(&p, "copy", "c1")[0];
     assert!(told["user"] == 0 && told["expires"].is_string() && told["since"].is_string(), "{told}");
+    let arrival = p.json(&["list", "copy", "--arrivals", "--json"])[0].clone();
+    assert!(
+        arrival["user"] == 0 && arrival["since"].is_string() && arrival["expires"].is_string(),
+        "{arrival}"
+    );
     ok(&p, "mkdir there; snapfs mount copy there");
     let done = shell(&p, "snapfs delete there c1");
     assert!(done.code == 1 && done.err.contains("told against it (by root, since "), "{done:?}");
