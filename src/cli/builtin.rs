@@ -673,6 +673,7 @@ impl Engine for Open {
         self.feeds.close();
         self.hydrator.close();
         self.scrubber.close();
+        self.fs.end_purges();
         *self.background.lock() = None;
         if let Some(sides) = &self.sides {
             sides.end();

@@ -303,6 +303,13 @@ impl Volume {
         self.space().lacking.saturating_sub(self.reserve_bytes - purpose.leaves(self.reserve_bytes))
     }
 
+    /// As if so much more were being written, until the next commit that succeeds: what was promised to whoever changed something has no
+    /// room any more.
+    #[cfg(test)]
+    pub fn break_promises(&self, bytes: u64) {
+        self.frozen_bytes.store(bytes, Relaxed);
+    }
+
     /// Space in use and left.
     pub fn space(&self) -> Space {
         let required = self.required_bytes(&self.state.read());
