@@ -128,9 +128,14 @@ impl MadeRoom {
         self.may_free.load(SeqCst)
     }
 
-    /// The same, with what was deleted before and is on its way back: a write that needs it has that done first.
+    /// Bytes that are on their way back of what was deleted. As of the last count.
+    pub fn coming_bytes(&self) -> u64 {
+        self.coming.load(SeqCst)
+    }
+
+    /// Both: a write that needs it has that done first.
     pub fn comes_bytes(&self) -> u64 {
-        self.may_free_bytes().saturating_add(self.coming.load(SeqCst))
+        self.may_free_bytes().saturating_add(self.coming_bytes())
     }
 }
 
