@@ -574,8 +574,8 @@ impl Engine for Open {
         self.scrubber.order(order)
     }
 
-    fn schedule(&self, order: &ScheduleOrder) -> Result<Value, Failure> {
-        scheduling::carry_out(&self.fs, &self.store, order)
+    fn schedule(&self, order: &ScheduleOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
+        scheduling::carry_out(&self.fs, &self.store, order, put)
     }
 
     fn space(&self, order: &SpaceOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
