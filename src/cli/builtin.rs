@@ -577,8 +577,8 @@ impl Engine for Open {
         self.scrubber.order(order)
     }
 
-    fn schedule(&self, order: &ScheduleOrder) -> Result<Value, Failure> {
-        scheduling::carry_out(&self.fs, &self.store, order)
+    fn schedule(&self, order: &ScheduleOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
+        scheduling::carry_out(&self.fs, &self.store, order, put)
     }
 
     fn space(&self, order: &SpaceOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
@@ -680,6 +680,7 @@ impl Engine for Open {
         self.feeds.close();
         self.hydrator.close();
         self.scrubber.close();
+        self.fs.end_purges();
         *self.background.lock() = None;
         if let Some(sides) = &self.sides {
             sides.end();

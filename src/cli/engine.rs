@@ -525,7 +525,11 @@ pub trait Engine: Send + Sync {
         Err(Failure::new(Code::UnknownVerb, "this store cannot be frozen"))
     }
     /// Carries out an order about schedules of a line. Says what came of it: an object.
-    fn schedule(&self, _order: &ScheduleOrder) -> Result<Value, Failure> {
+    fn schedule(
+        &self,
+        _order: &ScheduleOrder,
+        _put: &mut dyn FnMut(Value) -> bool,
+    ) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store takes no snapshots by itself"))
     }
     /// Answers a question about space: an object. What takes long tells `put` how far it is.

@@ -13,6 +13,7 @@ use crate::names;
 use crate::sys::process;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// Others, and files, that are told by name.
 const OTHERS_SHOWN: usize = 20;
@@ -34,7 +35,11 @@ pub(super) fn run(args: &PurgeArgs) -> Result<(), Failure> {
         all: args.all,
         dry_run: args.dry_run,
     };
-    let told = client.call("purge", purge_order::encode(&request), &mut |_| {})?;
+    let told = client.call("purge", purge_order::encode(&request), &mut |_| {}).map_err(|f| {
+        // What it says of what it has done by then is told as it is.
+        let is_its_end = matches!(f.code, Code::Io | Code::NotMounted) && client.has_left();
+        if is_its_end { ended(&args.path) } else { f }
+    })?;
     let refused = told["refused"].as_bool() == Some(true);
     if args.json.json {
         written(output::print_json(&told))?;
@@ -58,6 +63,13 @@ pub(super) fn run(args: &PurgeArgs) -> Result<(), Failure> {
         return Err(Failure::new(Code::Other, format!("{}: {what}", names::shown(&args.path))));
     }
     Ok(())
+}
+
+/// The daemon is gone, and has not said what is done.
+fn ended(path: &Path) -> Failure {
+    let what = "the mount has ended meanwhile; what was begun goes on by itself with the next mount: purge it again then, which \
+                does and tells what is left";
+    Failure::new(Code::Io, format!("{}: {what}", names::shown(path)))
 }
 
 fn shown(object: &Value, key: &str) -> Option<String> {

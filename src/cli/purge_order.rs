@@ -85,11 +85,7 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
                         or shares it live; as long as it does nothing is purged that takes several commits, or is held";
             Failure::new(Code::Busy, format!("{wanted}: the purge of {other} {what}"))
         }
-        Error::Busy if is_left(fs).is_some() => {
-            let what = "a part is purged; somebody has come to share the rest, or holds a snapshot that has it: it goes on by \
-                        itself when that ends";
-            Failure::new(Code::Busy, format!("{wanted}: {what}"))
-        }
+        Error::Busy if is_left(fs).is_some() => stopped(fs, (&wanted, &shown), &e),
         Error::Busy => {
             let what = "somebody has come to share the content, or holds a snapshot that has it: try again";
             Failure::new(Code::Busy, format!("{wanted}: {what}"))
@@ -97,6 +93,7 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
         e => told(store, &e),
     })?;
     match end {
+        PurgeEnd::Stopped(e) => Err(stopped(fs, (&wanted, &shown), &e)),
         PurgeEnd::Planned(plan) => {
             let mut object = told_plan(fs, &plan);
             let files: Vec<&OsStr> = plan.files.iter().map(|file| OsStr::from_bytes(file)).collect();
@@ -127,6 +124,31 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
             Ok(object)
         }
     }
+}
+
+/// Why a purge ended before all was done, what is done, and when the rest is.
+fn stopped(fs: &Fs, (wanted, shown): (&str, &str), e: &Error) -> Failure {
+    let done = match (is_left(fs).is_some_and(|path| path == shown), fs.volume().has_purged_left()) {
+        (true, _) => "a part is purged, and the rest can still be read",
+        (false, true) => "nobody can read it any more, and some of it may be on the device still",
+        (false, false) => "it is purged",
+    };
+    let (code, why) = match e {
+        Error::NoSpace => {
+            (Code::NoSpace, "there is no room for more: it goes on by itself when there is some".into())
+        }
+        Error::Busy => {
+            let what = "somebody has come to share the rest, or holds a snapshot that has it: it goes on by itself when that ends";
+            (Code::Busy, what.to_string())
+        }
+        Error::Stale => {
+            let what =
+                "one of these snapshots had to go to make room: what the others have goes on by itself";
+            (Code::Busy, what.to_string())
+        }
+        e => (Code::Other, format!("{e}: it goes on by itself, after an unmount with the next mount")),
+    };
+    Failure::new(code, format!("{wanted}: {done}; {why}"))
 }
 
 /// The path of a purge that has some left to do.

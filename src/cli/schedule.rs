@@ -93,7 +93,7 @@ fn ask(
     }
     let access = if looks { OpenFor::LookAsMounted } else { OpenFor::Work };
     let engine = backend.open(target, &StoreOptions { access, ..StoreOptions::default() })?;
-    let answer = engine.schedule(&order);
+    let answer = engine.schedule(&order, &mut |_| true);
     engine.close()?;
     answer
 }

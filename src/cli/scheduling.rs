@@ -14,12 +14,21 @@ use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+/// So often whoever waits for a simulation is told how far it is.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 /// Moments of a simulation that are told.
 const MOMENTS_TOLD: u64 = 12;
 
-/// Carries one out, and says what came of it: an object.
-pub(super) fn carry_out(fs: &Fs, store: &Path, order: &ScheduleOrder) -> Result<Value, Failure> {
+/// Carries one out, and says what came of it: an object. What takes long and changes nothing says how far it is, and ends when it is
+/// told by false that nobody waits any more.
+pub(super) fn carry_out(
+    fs: &Fs,
+    store: &Path,
+    order: &ScheduleOrder,
+    put: &mut dyn FnMut(Value) -> bool,
+) -> Result<Value, Failure> {
     let fails = |e: Error| told(store, &e);
     let line = match &order.clone {
         None => fs.line_at(order.at).map_err(fails)?,
@@ -62,7 +71,7 @@ pub(super) fn carry_out(fs: &Fs, store: &Path, order: &ScheduleOrder) -> Result<
             let all = fs.rule_schedules(line, name).map_err(fails)?;
             return Ok(json!({"snapshots": all.iter().map(ruled).collect::<Vec<_>>()}));
         }
-        ScheduleWish::Simulate(secs) => return simulated(fs, store, line, (name, *secs)),
+        ScheduleWish::Simulate(secs) => return simulated((fs, store), line, (name, *secs), put),
     }
     Ok(json!({"schedules": fs.schedule_states(Some(line)).iter().map(state).collect::<Vec<_>>()}))
 }
@@ -138,14 +147,14 @@ fn ruled(r: &RuledSnapshot) -> Value {
 }
 
 fn simulated(
-    fs: &Fs,
-    store: &Path,
+    (fs, store): (&Fs, &Path),
     line: LineId,
     (name, secs): (Option<&str>, u64),
+    put: &mut dyn FnMut(Value) -> bool,
 ) -> Result<Value, Failure> {
     let fails = |e: Error| told(store, &e);
     let schedules = fs.volume().line(line).map_err(|e| fails(e.into()))?.schedules;
-    let mut all = Vec::new();
+    let (mut all, mut asked) = (Vec::new(), None::<Instant>);
     for schedule in schedules.iter().filter(|s| name.is_none_or(|name| name == s.name)) {
         let (now, there) = fs.taken_by(line, schedule);
         let mut moments = Vec::new();
@@ -156,7 +165,13 @@ fn simulated(
                 moments.push(json!({"at": time(next), "snapshots": count}));
                 next = next.saturating_add_unsigned(step);
             }
+            if asked.is_some_and(|asked| asked.elapsed() < PROGRESS_INTERVAL) {
+                return true;
+            }
+            asked = Some(Instant::now());
+            put(json!({"schedule": schedule.name, "simulated_until": time(at)}))
         });
+        let Some(done) = done else { break };
         all.push(outcome(schedule, &done, moments));
     }
     Ok(json!({"simulated": all}))
@@ -171,4 +186,31 @@ fn outcome(schedule: &Schedule, done: &Simulated, moments: Vec<Value>) -> Value 
         "schedule": schedule.name, "rules": schedule.to_string(), "until": time(done.until), "taken": done.taken,
         "most_at_once": done.most, "left": done.left.len(), "moments": moments, "snapshots": left.collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::{mount, new_store};
+    use crate::ops::NodeId;
+
+    /// A simulation says how far it is, and ends when nobody waits for it any more.
+    #[test]
+    fn a_simulation_ends_with_whoever_waits_for_it() {
+        let fs = mount(new_store(64 << 20));
+        let rules = |name: &str| crate::schedule::parse_rules(name, "every=1m keep=all").unwrap();
+        fs.set_schedules(LineId::MAIN, vec![rules("one"), rules("two")]).unwrap();
+        let wish = ScheduleWish::Simulate(30 * 86_400);
+        let order = ScheduleOrder { at: NodeId::ROOT, clone: None, name: None, wish };
+        for waits in [false, true] {
+            let mut told = 0;
+            let answer = carry_out(&fs, Path::new("store"), &order, &mut |_| {
+                told += 1;
+                waits
+            });
+            let outcomes = answer.unwrap()["simulated"].as_array().unwrap().len();
+            assert_eq!((outcomes, told > 0), (if waits { 2 } else { 0 }, true));
+            assert!(waits || told == 1, "{told}");
+        }
+    }
 }

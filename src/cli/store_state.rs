@@ -34,6 +34,8 @@ pub(super) fn status(fs: &Fs, store: &Path, (scrub, scrub_found): (String, bool)
         "used_bytes": space.used,
         "free_bytes": space.free,
         "available_bytes": space.available,
+        "coming_bytes": fs.comes_back(),
+        "may_free_bytes": fs.may_free(),
         "dirty_bytes": volume.dirty_bytes(),
         "cached_bytes": volume.cached_bytes(),
         "freeing": volume.has_background_work(),
@@ -119,5 +121,58 @@ pub(super) fn prove_whole(volume: &Volume, store: &Path) -> Result<(), Failure> 
     match volume.read_only_reason() {
         Some(why) => failed(format!("the store took no more changes: {why}")),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::fixtures::{ADMIN, CACHE_BYTES, bytes, find, new_store, overwrite, put, snapshot};
+    use crate::fs::FsOptions;
+    use crate::ops::{NodeId, Operations};
+    use crate::volume::{Access, OpenOptions};
+
+    /// What is free, what comes back of what was deleted, and what automatic snapshots may give are together what `df` calls free.
+    #[test]
+    fn a_status_and_df_agree_while_something_is_being_deleted() {
+        const SIZE: u64 = 20 << 20;
+        let options = OpenOptions { access: Access::ReadWrite, cache_bytes: CACHE_BYTES };
+        let volume = Volume::open(new_store(256 << 20), options).unwrap();
+        let clock = Clock::manual(1000);
+        let fs = Fs::open(volume, FsOptions::default(), clock.clone()).unwrap();
+        let told = || {
+            while fs.keep_schedules() {}
+            let status = status(&fs, Path::new("store"), (String::new(), false));
+            let number = |key: &str| status[key].as_u64().unwrap();
+            let [free, coming, may_free] = ["free_bytes", "coming_bytes", "may_free_bytes"].map(number);
+            let df = fs.statfs(NodeId::ROOT).unwrap();
+            assert_eq!(df.free_bytes, (free + coming + may_free).min(df.total_bytes));
+            let text = crate::cli::output::fields(&status);
+            assert!(text.contains("coming: ") && text.contains("may free: "), "{text}");
+            [coming, may_free]
+        };
+        let [_, deleted] =
+            ["kept", "deleted"].map(|name| put(&fs, NodeId::ROOT, name, &bytes(1, SIZE as usize)));
+        snapshot(&fs, "s");
+        fs.unlink(&ADMIN, NodeId::ROOT, b"deleted").unwrap();
+        fs.forget(deleted);
+        fs.commit().unwrap();
+        assert_eq!(told(), [0, 0]);
+        fs.delete_snapshot(b"s").unwrap();
+        let [coming, may_free] = told();
+        assert!(coming >= SIZE && may_free == 0, "{coming} {may_free}");
+        (0..8).for_each(|_| fs.commit().unwrap());
+        assert_eq!(told(), [0, 0]);
+        let rules = crate::schedule::parse_rules("default", "every=1h keep=all").unwrap();
+        fs.set_schedules(LineId::MAIN, vec![rules]).unwrap();
+        for n in 2..4 {
+            told();
+            clock.advance(3600 * 1_000_000_000);
+            overwrite(&fs, find(&fs, "kept"), 0, &bytes(n, SIZE as usize));
+            fs.commit().unwrap();
+        }
+        let [coming, may_free] = told();
+        assert!(coming == 0 && may_free >= SIZE, "{coming} {may_free}");
     }
 }

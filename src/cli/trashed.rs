@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 const CLONE_PREFIX: &[u8] = b".clones/";
 
 /// How it is called by commands.
-fn word(trash: &TrashRecord) -> Vec<u8> {
+pub(super) fn word(trash: &TrashRecord) -> Vec<u8> {
     match trash.what {
         Trashed::Snapshot(..) => trash.name.clone(),
         Trashed::Line(..) => [CLONE_PREFIX, &trash.name].concat(),

@@ -213,7 +213,7 @@ impl Handler for Verbs {
                 let maker = Provenance { reason: Reason::Split, method: MadeBy::Mirror, ..of_maker(args)? };
                 self.engine.split(at(args), &name(args, "name")?, &maker)
             }
-            "schedule" => self.engine.schedule(&schedule_order::decode(args, at(args))?),
+            "schedule" => self.engine.schedule(&schedule_order::decode(args, at(args))?, progress),
             "space" => self.engine.space(&space_order::decode(args, at(args))?, progress),
             "scrub" => self.engine.scrub(scrub_order(args)?),
             "check" => {

@@ -153,6 +153,11 @@ impl Client {
         greet(&self.found).is_ok_and(|g| matches!(g, Greeting::Serves))
     }
 
+    /// True if it takes no more requests: its mount is gone, and it is closing the store or is gone itself.
+    pub fn has_left(&self) -> bool {
+        greet(&self.found).is_ok_and(|g| matches!(g, Greeting::Ended))
+    }
+
     /// True if the daemon has died: it is gone, and has left the entry that it would have removed. One that is closing is
     /// waited for a little.
     pub fn has_died(&self) -> bool {

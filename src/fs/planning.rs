@@ -48,6 +48,11 @@ impl Fs {
         self.past.room.may_free_bytes()
     }
 
+    /// What comes back by itself, in bytes, of what was deleted and nobody reads: as it was counted last, and so as `df` has it.
+    pub fn comes_back(&self) -> u64 {
+        self.past.room.coming_bytes()
+    }
+
     /// Why nobody may delete a snapshot now: in words behind "it is".
     pub fn keeps_from_deletion(&self, snapshot: &SnapshotInfo) -> Option<&'static str> {
         self.past.keeps_from_deletion(snapshot)

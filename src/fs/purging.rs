@@ -25,6 +25,11 @@ impl Fs {
         if self.volume().wipe_when_filled() { self.commit() } else { Ok(()) }
     }
 
+    /// The store is about to be closed: purges end within a step, for good.
+    pub fn end_purges(&self) {
+        self.past.end_purges();
+    }
+
     /// Goes on with a purge that was cut off, as long as `go_on` says so. For a thread of its own.
     pub fn go_on_purging(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
         self.past.go_on_purging(go_on)

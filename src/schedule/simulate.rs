@@ -22,14 +22,15 @@ pub struct Simulated {
     pub left: Vec<(TakenSnapshot, Ruling)>,
 }
 
-/// From what there is at a moment, for so many seconds. `watch` is told of each moment and how many there are then.
+/// From what there is at a moment, for so many seconds. `watch` is told of each moment and how many there are then, and says by false that
+/// nobody wants to know any more: then there is no outcome.
 pub fn simulate(
     schedule: &Schedule,
     there_is: &[TakenSnapshot],
     from: i64,
     secs: u64,
-    watch: &mut dyn FnMut(i64, usize),
-) -> Simulated {
+    watch: &mut dyn FnMut(i64, usize) -> bool,
+) -> Option<Simulated> {
     let end = from.saturating_add_unsigned(secs);
     let mut held = Held::new(schedule, there_is.to_vec(), from);
     let (mut taken, mut most, mut now) = (0, there_is.len(), from);
@@ -41,12 +42,14 @@ pub fn simulate(
         held.take(now);
         taken += 1;
         most = most.max(held.count);
-        watch(now, held.count);
+        if !watch(now, held.count) {
+            return None;
+        }
     }
     let until = if taken == TAKEN_MAX { now } else { end };
     let all = if taken == 0 { there_is.to_vec() } else { held.all() };
     let rulings = decide(schedule, &all, until);
-    Simulated { until, taken, most, left: all.into_iter().zip(rulings).collect() }
+    Some(Simulated { until, taken, most, left: all.into_iter().zip(rulings).collect() })
 }
 
 /// What there is, and which class keeps what of it.

@@ -252,7 +252,9 @@ fn a_year_of_minutes() {
         if minutes.is_multiple_of(977) {
             sampled.push((now, count, part(60, 60), part(3600, 24), part(86_400, 30)));
         }
+        true
     });
+    let year = year.unwrap();
     assert_eq!((year.taken, year.until), (366 * 1440, from + 366 * 86_400));
     assert!(year.most <= 60 + 24 + 30 + 12, "{} at once", year.most);
     assert!(sampled.len() > 500);
@@ -483,7 +485,11 @@ fn a_simulation_by_steps_is_one_by_looking_at_all() {
         let schedule = rules(text);
         for (n, before) in befores.iter().enumerate() {
             let mut counts = Vec::new();
-            let done = simulate(&schedule, before, from, 20 * 86_400, &mut |_, count| counts.push(count));
+            let done = simulate(&schedule, before, from, 20 * 86_400, &mut |_, count| {
+                counts.push(count);
+                true
+            });
+            let done = done.unwrap();
             let looked = simulated_by_looking_at_all(&schedule, before, (from, 20 * 86_400));
             assert_eq!((done, counts), looked, "{text}, {n}");
         }
@@ -491,8 +497,18 @@ fn a_simulation_by_steps_is_one_by_looking_at_all() {
 }
 
 #[test]
+fn a_simulation_ends_when_nobody_wants_to_know_any_more() {
+    let mut watched = 0;
+    let done = simulate(&rules("every=1m keep=all"), &[], 0, 366 * 86_400, &mut |_, _| {
+        watched += 1;
+        watched < 3
+    });
+    assert_eq!((done, watched), (None, 3));
+}
+
+#[test]
 fn a_simulation_costs_no_more_for_what_is_kept() {
     // A year of minutes, all kept: looking at all in each step would take days.
-    let done = simulate(&rules("every=1m keep=all"), &[], 0, 366 * 86_400, &mut |_, _| {});
+    let done = simulate(&rules("every=1m keep=all"), &[], 0, 366 * 86_400, &mut |_, _| true).unwrap();
     assert_eq!((done.taken, done.most), (366 * 1440, 366 * 1440));
 }

@@ -78,3 +78,30 @@ impl Store {
         std::mem::take(&mut self.bad_sides.lock())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Allocator;
+    use super::*;
+    use crate::device::{Device, Mirror, Op, Persistence, Sim};
+    use crate::fixtures::together_labels;
+    use std::sync::Arc;
+
+    const SIZE: u64 = 16 << 20;
+    const AT: u64 = 8 << 20;
+
+    /// A side that does not take what another has is left out. The last one is not: it stays, and the place is known to be bad.
+    #[test]
+    fn what_the_last_side_does_not_take_is_bad_there() {
+        let sims = [1, 2].map(|n| Arc::new(Sim::new(SIZE, n)));
+        let ([a, b], [one, two]) = (sims.clone(), together_labels());
+        let mirror = Arc::new(Mirror::together([(a, one), (b, two)], 7));
+        let store = Store::new(mirror.clone(), 1, Allocator::new(0, SIZE));
+        for (side, bad) in [(1, 0), (0, 1)] {
+            sims[side].fail(Op::Write, 1, Persistence::Once);
+            assert!(store.write_raw_side(side, AT, &[7; 4096]).is_err());
+            assert_eq!((mirror.sides(), store.health().damage().bad), (vec![0], bad), "side {side}");
+        }
+        assert!(store.write_raw_side(0, AT, &[7; 4096]).is_ok(), "it goes on");
+    }
+}

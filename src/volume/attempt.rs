@@ -108,7 +108,7 @@ impl VolumeState {
             }
             Product::Shared { addr, len } => {
                 self.history.born(head, len);
-                self.shared.push((addr, len));
+                self.shared.push(addr, len);
                 self.changed = true;
             }
             Product::Freed { freed, len } => self.free(head, freed, len),

@@ -225,7 +225,7 @@ impl<'a> CommitSession<'a> {
             deferred: std::mem::take(&mut s.deferred),
             frees: std::mem::take(&mut s.frees),
             allocs: std::mem::take(&mut s.allocs),
-            shared: std::mem::take(&mut s.shared),
+            shared: s.shared.take(),
             points: std::mem::take(&mut s.points),
             deletes,
             beside: s.take_beside(),

@@ -13,7 +13,7 @@ use super::numbered::Numbered;
 use super::purge::{KnownLeaves, LeafTable, LoadedLeaves, Purging};
 use super::remap::{Places, Remap};
 use super::space_map::SpaceMap;
-use super::state::{Budget, VolumeState};
+use super::state::{Budget, NewShares, VolumeState};
 use super::view::Shared;
 use super::{Access, OpenOptions, Result, Volume, VolumeError, equal, ring};
 use crate::device::mirror::clear_labels;
@@ -256,7 +256,7 @@ impl Volume {
             frees: Vec::new(),
             freed_bytes: 0,
             allocs: Vec::new(),
-            shared: Vec::new(),
+            shared: NewShares::default(),
             points: Vec::new(),
             deletes: Vec::new(),
             deletes_left: false,

@@ -25,6 +25,7 @@ use crate::format::{BlockPtr, Epoch, Key, LineId, ViewId};
 use crate::tree::{self, Child, Edit, Pager, Step, Visit};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Sets of snapshots that are tried at most when some are looked for that bring back an amount.
 const TRIES_MAX: usize = 1 << 10;
@@ -119,6 +120,7 @@ pub struct Planner<'v> {
     space: Space,
     superblock: Superblock,
     space_map: Vec<BlockPtr>,
+    begun: Instant,
     _pin: Arc<Pin>,
 }
 
@@ -126,6 +128,7 @@ impl Volume {
     /// To plan on the state as of the last commit.
     pub fn planner(&self) -> Result<Planner<'_>> {
         let committer = self.committer.lock();
+        let begun = Instant::now();
         let mut state = self.state.read().clone();
         // What is published in between counts as on its way, and the other way round nothing is missing.
         let space = self.space_beside(self.required_bytes(&state));
@@ -145,11 +148,16 @@ impl Volume {
         };
         drop(committer);
         now.begin(&self.shared, jobs)?;
-        Ok(Planner { volume: self, now, space, superblock, space_map, _pin: pin })
+        Ok(Planner { volume: self, now, space, superblock, space_map, begun, _pin: pin })
     }
 }
 
 impl Planner<'_> {
+    /// How long it has been there, without what it waited for a commit.
+    pub fn worked_for(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
     /// What comes back when these snapshots and lines are deleted. Those that do not exist are left out.
     pub fn plan(&self, snapshots: &[ViewId], lines: &[LineId]) -> Result<DeletionPlan> {
         let mut draft = self.now.clone();
@@ -327,7 +335,7 @@ impl Draft {
         }
         *self.state.history.next_id_mut() = next_id;
         self.state.history.appended();
-        for (addr, len) in std::mem::take(&mut self.state.shared) {
+        for (addr, len) in self.state.shared.take() {
             self.extra_refs.add(addr, len);
         }
         for (addr, len) in self.remap.settle() {

@@ -236,6 +236,6 @@ impl Volume {
     /// True if something that is held is to be written over.
     pub(super) fn has_held(&self) -> bool {
         let committer = self.committer.lock();
-        !committer.remap.purged.to_wipe().is_empty() || committer.leaves.values().any(|leaf| leaf.in_pieces)
+        committer.remap.purged.sums().1 > 0 || committer.leaves.values().any(|leaf| leaf.in_pieces)
     }
 }

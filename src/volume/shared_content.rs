@@ -126,7 +126,7 @@ impl Volume {
     fn shared_ranges(&self) -> Vec<(u64, u64)> {
         let committer = self.committer.lock();
         let mut ranges: Vec<_> = committer.extra_refs.iter().map(|(addr, len, _)| (addr, len)).collect();
-        ranges.extend_from_slice(&self.state.read().shared);
+        ranges.extend_from_slice(self.state.read().shared.ranges());
         drop(committer);
         ranges.sort_unstable();
         let mut merged: Vec<(u64, u64)> = Vec::with_capacity(ranges.len());

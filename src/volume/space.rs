@@ -197,7 +197,7 @@ impl Volume {
     /// A commit takes over what was freed.
     pub(super) fn note_freeing(&self, state: &mut VolumeState) {
         self.freeing_bytes.store(std::mem::take(&mut state.freed_bytes), Relaxed);
-        self.shared_bytes.fetch_add(new_shared(state), Relaxed);
+        self.shared_bytes.fetch_add(state.shared.bytes(), Relaxed);
     }
 
     /// At the end of a commit.
@@ -211,7 +211,7 @@ impl Volume {
     pub fn space_with_freed(&self) -> Space {
         let state = self.state.read();
         let freed = state.freed_bytes + self.freeing_bytes.load(Relaxed);
-        let shared = self.shared_bytes.load(Relaxed).saturating_add(new_shared(&state));
+        let shared = self.shared_bytes.load(Relaxed).saturating_add(state.shared.bytes());
         let required = self.required_bytes(&state);
         drop(state);
         self.space_of(required, freed.saturating_sub(shared))
@@ -303,6 +303,13 @@ impl Volume {
         self.space().lacking.saturating_sub(self.reserve_bytes - purpose.leaves(self.reserve_bytes))
     }
 
+    /// As if so much more were being written, until the next commit that succeeds: what was promised to whoever changed something has no
+    /// room any more.
+    #[cfg(test)]
+    pub fn break_promises(&self, bytes: u64) {
+        self.frozen_bytes.store(bytes, Relaxed);
+    }
+
     /// Space in use and left.
     pub fn space(&self) -> Space {
         let required = self.required_bytes(&self.state.read());
@@ -337,11 +344,6 @@ impl Volume {
             used,
         }
     }
-}
-
-/// Bytes of ranges that got one more reference since the last commit.
-fn new_shared(state: &VolumeState) -> u64 {
-    state.shared.iter().map(|(_, len)| *len).sum()
 }
 
 /// Nodes of the meta tree that the next commit writes for records of views and lines: of those that have changed, and of

@@ -45,6 +45,33 @@ impl Freed {
 /// What is deferred, by dead list and birth bucket.
 pub(super) type DeferredFrees = BTreeMap<(u64, Epoch), Vec<Freed>>;
 
+/// Ranges that got one more reference since the last commit, and their sum, which whoever asks for the space reads each time.
+#[derive(Clone, Default)]
+pub(super) struct NewShares {
+    ranges: Vec<(u64, u64)>,
+    bytes: u64,
+}
+
+impl NewShares {
+    pub fn push(&mut self, addr: u64, len: u64) {
+        self.ranges.push((addr, len));
+        self.bytes = self.bytes.saturating_add(len);
+    }
+
+    pub fn ranges(&self) -> &[(u64, u64)] {
+        &self.ranges
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// All of them: none are left.
+    pub fn take(&mut self) -> Vec<(u64, u64)> {
+        std::mem::take(self).ranges
+    }
+}
+
 /// The worst case of what the layer above holds back until the next commit.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Budget {
@@ -113,7 +140,7 @@ pub(super) struct VolumeState {
     /// Data ranges that became part of a tree.
     pub allocs: Vec<(u64, u64)>,
     /// Ranges that got one more reference.
-    pub shared: Vec<(u64, u64)>,
+    pub shared: NewShares,
     /// Snapshots made since the last commit.
     pub points: Vec<PendingPoint>,
     /// Views to be deleted by the next commit.

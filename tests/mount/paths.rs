@@ -15,7 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
@@ -647,4 +647,86 @@ fn what_is_not_purged() {
     p.ok(&["purge", "mnt/key", "--all"]);
     p.umount();
     p.check();
+}
+
+/// A mount that ends amid a purge: the command ends soon and says so, and the next mount and a second purge do the rest.
+#[test]
+fn a_purge_whose_mount_ends_is_done_with_the_next() {
+    const FREE: usize = 128 << 20;
+    if !can_mount() {
+        return;
+    }
+    let secret = "s3cr3t-0123-key!";
+    for end in ["umount", "kill"] {
+        let p = Place::new();
+        p.ok(&["init", "store.img", "--size", "512M"]);
+        fs::rename(p.at("store.img"), p.at("store")).unwrap();
+        let zeros = [0; 4096];
+        let image = || {
+            let bytes = fs::read(p.at("store")).unwrap();
+            let mut blocks = bytes.chunks(4096).filter(|block| **block != zeros);
+            blocks.any(|block| block.windows(16).any(|found| found == secret.as_bytes()))
+        };
+        p.mount("");
+        let mut amid = 0;
+        for when in ["at once", "soon", "when some is held", "when some is held"] {
+            let dir = format!("keys {amid} {when}");
+            let name = p.json(&["list", "mnt", "--json"]).as_array().unwrap().len().to_string();
+            // Free space that was in use takes long.
+            let filler = fs::File::create(p.path("filler")).unwrap();
+            (&filler).write_all(&vec![7; FREE]).unwrap();
+            filler.sync_all().unwrap();
+            drop(filler);
+            fs::remove_file(p.path("filler")).unwrap();
+            fs::create_dir(p.path(&dir)).unwrap();
+            for n in 0..300 {
+                fs::write(p.path(&dir).join(n.to_string()), secret.repeat(100)).unwrap();
+            }
+            fs::write(p.path(&dir).join("large"), secret.repeat(1 << 18)).unwrap();
+            p.snapshot(&name);
+            fs::remove_dir_all(p.path(&dir)).unwrap();
+            let path = format!("mnt/{dir}");
+            let purge = ["purge", &path[..], "--snapshots", &name[..]];
+            let said = std::thread::scope(|scope| {
+                let purging = scope.spawn(|| p.run(&purge));
+                match when {
+                    "at once" => {}
+                    "soon" => std::thread::sleep(Duration::from_millis(50)),
+                    _ => wait("some of it", || {
+                        purging.is_finished() || p.json(&["status", "mnt", "--json"])["purge_left"] == true
+                    }),
+                }
+                let begun = Instant::now();
+                if end == "kill" {
+                    p.kill()
+                } else {
+                    p.umount()
+                }
+                let said = purging.join().unwrap();
+                assert!(begun.elapsed() < Duration::from_secs(20), "{end} {when}: {:?}", begun.elapsed());
+                said
+            });
+            match said.code {
+                0 => {}
+                1 if said.err.contains("goes on by itself") => amid += 1,
+                // It had not begun.
+                1 if said.err.contains("not mounted") && when != "when some is held" => {}
+                _ => panic!("{end} {when}: {said:?}"),
+            }
+            assert!(said.code == 0 || said.out.is_empty(), "{end} {when}: {said:?}");
+            p.mount("");
+            let done = p.json(&["purge", &path, "--snapshots", &name, "--json"]);
+            assert_eq!(done["complete"], true, "{end} {when}: {done}");
+            for file in ["0", "299", "large"] {
+                let read = fs::read(p.past(&name, &dir).join(file));
+                assert_eq!(read.unwrap_err().raw_os_error(), Some(5), "{end} {when} {file}");
+            }
+            assert!(!image(), "{end} {when}");
+            assert_eq!(p.json(&["status", "mnt", "--json"])["purge_left"], false, "{end} {when}");
+        }
+        assert!(amid > 0, "{end}: no purge was met amid");
+        p.umount();
+        p.check();
+        assert!(!image());
+    }
 }

@@ -27,8 +27,17 @@ pub struct RoomUses {
     pub store: SnapshotUses,
     /// How often one came to be, or ceased to be, a file system of its own.
     pub standing: u64,
-    /// The points behind the trip wire that would be let go of, and how many bytes have gone since.
-    pub points: (Vec<ViewId>, u64),
+    /// The points behind the trip wire that would be let go of.
+    pub points: Vec<ViewId>,
+    /// How many bytes of files have gone since the older of them.
+    pub gone_bytes: u64,
+}
+
+impl RoomUses {
+    /// True if nothing else has changed than how much is gone: the same may go, and what it holds has become no less by that.
+    pub fn is_so_but_for_gone(&self, other: &RoomUses) -> bool {
+        (&self.store, self.standing, &self.points) == (&other.store, other.standing, &other.points)
+    }
 }
 
 /// What was found when somebody waited, of a store without points behind the trip wire.
@@ -71,6 +80,8 @@ pub struct MadeRoom {
     /// When it may be counted again, and whether something was deleted since.
     pub coming_again: Mutex<Duration>,
     pub coming_is_old: AtomicBool,
+    /// When that may be counted again because more is gone.
+    pub counted_again: Mutex<Duration>,
     /// When it was counted, and of what.
     pub counted: Mutex<Option<(Duration, Counted)>>,
     /// When it was looked last what may go, and what that follows from.
@@ -117,9 +128,14 @@ impl MadeRoom {
         self.may_free.load(SeqCst)
     }
 
-    /// The same, with what was deleted before and is on its way back: a write that needs it has that done first.
+    /// Bytes that are on their way back of what was deleted. As of the last count.
+    pub fn coming_bytes(&self) -> u64 {
+        self.coming.load(SeqCst)
+    }
+
+    /// Both: a write that needs it has that done first.
     pub fn comes_bytes(&self) -> u64 {
-        self.may_free_bytes().saturating_add(self.coming.load(SeqCst))
+        self.may_free_bytes().saturating_add(self.coming_bytes())
     }
 }
 

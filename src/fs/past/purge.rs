@@ -12,6 +12,7 @@ use crate::volume::purge::{Ordered, PurgeOrder};
 use crate::volume::{NothingMoves, VolumeError, WipedBytes};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 /// So many leaves are rewritten by one commit.
@@ -44,6 +45,8 @@ pub enum PurgeEnd {
     Planned(PurgePlan),
     /// It is gone.
     Purged(PurgePlan, WipedBytes),
+    /// Some of it is gone, and this is why not all: the rest goes on in the background, or when the store is opened again.
+    Stopped(Error),
 }
 
 /// How much is done at once, and what was missed for that.
@@ -55,11 +58,18 @@ struct Portions {
     places: Cell<usize>,
     /// So many were to be held by the last commit that was tried, if any was.
     tried: Cell<Option<usize>>,
+    /// A commit holds some of it.
+    has_begun: Cell<bool>,
 }
 
 impl Portions {
     fn new() -> Portions {
-        Portions { needed: Cell::new(0), places: Cell::new(usize::MAX), tried: Cell::new(None) }
+        Portions {
+            needed: Cell::new(0),
+            places: Cell::new(usize::MAX),
+            tried: Cell::new(None),
+            has_begun: Cell::new(false),
+        }
     }
 
     /// Half as many as were tried from now on; false if it is one, or if none was tried.
@@ -74,7 +84,8 @@ impl Portions {
 impl Past {
     /// Purges a path. What another purge has left to do is done before, if nothing is in its way. `NotFound`: it is in none of the snapshots. `NotSupported`: it is no
     /// file, link or directory in one. `Busy`: one of the snapshots is held, or what was found has changed since, or it is more than one commit takes, and what another
-    /// has left is noted still. On an error before the first commit nothing was done; after it the purge goes on in the background, or when the store is opened again.
+    /// has left is noted still. `Io`: the store is being closed. On an error nothing was done; what comes up later has the purge be
+    /// [`PurgeEnd::Stopped`].
     pub fn purge(&self, asked: &PurgeAsked) -> Result<PurgeEnd> {
         let volume = &self.commits.heads.volume;
         let _one = self.purging.lock();
@@ -89,8 +100,29 @@ impl Past {
         };
         let (chosen, until) = (those_there(), Instant::now() + ROOM_WAIT_MAX);
         // What others share with one that went to make room is not found from the rest.
-        let go_on = || if those_there() == chosen { Ok(()) } else { Err(Error::Stale) };
-        self.once_there_is_room(&portions, until, &go_on, || self.purge_now(asked, &portions))
+        let go_on = || {
+            self.check_purges_go_on()?;
+            if those_there() == chosen { Ok(()) } else { Err(Error::Stale) }
+        };
+        match self.once_there_is_room(&portions, until, &go_on, || self.purge_now(asked, &portions)) {
+            Err(e) if portions.has_begun.get() => Ok(PurgeEnd::Stopped(e)),
+            done => done,
+        }
+    }
+
+    /// The store is about to be closed: purges end within a step, for good. Whoever has asked for one has its answer when this returns, or
+    /// a little later.
+    pub fn end_purges(&self) {
+        self.purges_end.store(true, SeqCst);
+        drop(self.purging.try_lock_for(PATIENCE));
+    }
+
+    /// Fails once purges are to end.
+    pub(super) fn check_purges_go_on(&self) -> Result<()> {
+        match self.purges_end.load(SeqCst) {
+            true => Err(Error::Io("the store is being closed".into())),
+            false => Ok(()),
+        }
     }
 
     /// Purges, or goes on with it. Where there is no room for that some is made; where none is to be had, less is done at once. `go_on` says in
@@ -123,12 +155,14 @@ impl Past {
     fn purge_now(&self, asked: &PurgeAsked, portions: &Portions) -> Result<PurgeEnd> {
         let heads = &self.commits.heads;
         let volume = &heads.volume;
+        let go_on: &mut dyn FnMut(u64) -> bool = &mut |_| self.check_purges_go_on().is_ok();
+        self.check_purges_go_on()?;
         let request = PurgeRest { path: asked.path.clone(), views: asked.snapshots.clone(), all: asked.all };
         let is_left = volume.purge_rest();
         if !asked.dry_run && is_left.is_some_and(|rest| !request.covers(&rest)) {
             // What it has tried says nothing of this one, unless there is no room for it.
             let of_rest = Portions { tried: Cell::new(None), ..portions.clone() };
-            match self.carry_out_rest(&of_rest, &mut |_| true) {
+            match self.carry_out_rest(&of_rest, go_on) {
                 // It waits for somebody. What leaves nothing to note is done beside it.
                 Ok(()) | Err(Error::Busy) => {}
                 Err(e) => {
@@ -141,7 +175,7 @@ impl Past {
         self.refuse_held(&asked.snapshots)?;
         let held = self.one_at_a_time();
         let nothing_moves = volume.hold_content();
-        self.end_background_work(&mut |_| true)?;
+        self.end_background_work(go_on)?;
         let mut plan = self.plan_purge(&asked.path, &asked.snapshots)?;
         if plan.found.is_empty() {
             return Err(Error::NotFound);
@@ -151,26 +185,28 @@ impl Past {
         }
         // Nobody makes another while snapshots are held off.
         if heads.main().tripwire.let_go() {
-            self.end_background_work(&mut |_| true)?;
+            self.end_background_work(go_on)?;
             plan = self.plan_purge(&asked.path, &asked.snapshots)?;
         }
         if plan.is_empty() {
             // What was purged before may be held still, or left where no tree leads to.
             drop((nothing_moves, held));
-            volume.write_over_purged()?;
+            portions.has_begun.set(portions.has_begun.get() || volume.has_purged_left());
+            volume.write_over_purged_while(go_on)?;
             if volume.purge_rest().is_some_and(|rest| request.covers(&rest)) {
                 volume.end_purge_rest();
             }
             self.commits.commit()?;
-            let wiped = self.wipe(&mut |_| true)?;
-            return Ok(PurgeEnd::Purged(plan, wiped));
+        } else {
+            self.carry_out(&plan, &request, portions, (nothing_moves, held), go_on)?;
         }
-        self.carry_out(&plan, &request, portions, (nothing_moves, held), &mut |_| true)?;
-        let wiped = self.wipe(&mut |_| true)?;
-        Ok(PurgeEnd::Purged(plan, wiped))
+        match self.wipe(go_on)? {
+            Some(wiped) => Ok(PurgeEnd::Purged(plan, wiped)),
+            None => Err(self.check_purges_go_on().err().unwrap_or(Error::Stale)),
+        }
     }
 
-    /// Takes what was planned, but for what no tree leads to; writes over it as long as `go_on` says so.
+    /// Takes what was planned, but for what no tree leads to, as long as `go_on` says so: what is left then is noted.
     fn carry_out(
         &self,
         plan: &PurgePlan,
@@ -181,7 +217,7 @@ impl Past {
     ) -> Result<()> {
         let heads = &self.commits.heads;
         self.refuse_held(&plan.edited.iter().copied().collect::<Vec<_>>())?;
-        self.hold_all(&nothing_moves, plan, rest, portions)?;
+        self.hold_all(&nothing_moves, plan, rest, portions, go_on)?;
         // Nobody reads it, shares it or moves it any more: whoever waits need not wait for zeros.
         drop((nothing_moves, held));
         heads.volume.write_over_purged_while(go_on)?;
@@ -191,19 +227,25 @@ impl Past {
     /// Goes on with a purge that was cut off, or of which some was out of reach, as long as `go_on` says so. `Busy`: what is left of one
     /// is held, or others have come to share it: later.
     pub fn go_on_purging(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<()> {
-        let _one = self.purging.lock();
+        // Somebody's purge does what is left before its own, and whoever has this wait need not wait for that.
+        let Some(_one) = self.purging.try_lock() else { return Ok(()) };
         let heads = &self.commits.heads;
         if heads.is_read_only() || !heads.volume.purge_goes_on() {
             return Ok(());
         }
         heads.volume.write_over_purged_while(go_on)?;
         self.commits.commit()?;
-        let rest = self.carry_out_rest_in_room(go_on);
+        let rest = match self.carry_out_rest_in_room(go_on) {
+            Err(_) if self.check_purges_go_on().is_err() => Ok(()),
+            done => done,
+        };
         if heads.volume.wiping_goes_on() && go_on(0) {
-            let wiped = self.wipe(go_on)?;
-            match heads.volume.has_purged_left() {
-                false => log::info!("what was left of a purge is written over"),
-                true => log::info!("some of a purge is out of reach still: {wiped:?}"),
+            match self.wipe(go_on)? {
+                Some(_) if !heads.volume.has_purged_left() => {
+                    log::info!("what was left of a purge is written over");
+                }
+                Some(wiped) => log::info!("some of a purge is out of reach still: {wiped:?}"),
+                None => {}
             }
         }
         rest
@@ -267,13 +309,14 @@ impl Past {
         Err(Error::Busy)
     }
 
-    /// From here on nobody reads it.
+    /// From here on nobody reads it; or, if `go_on` ends it, a part of it.
     fn hold_all(
         &self,
         nothing_moves: &NothingMoves<'_>,
         plan: &PurgePlan,
         rest: &PurgeRest,
         portions: &Portions,
+        go_on: &mut dyn FnMut(u64) -> bool,
     ) -> Result<()> {
         let heads = &self.commits.heads;
         let (volume, secs) = (&heads.volume, heads.clock.now().secs);
@@ -317,6 +360,7 @@ impl Past {
             if volume.ordered() != Some(Ordered::Held) {
                 return Err(Error::Busy);
             }
+            portions.has_begun.set(true);
             // Whatever becomes of the others. What they have may have been read once more until now.
             if is_first || !has_more {
                 self.let_go_of(plan);
@@ -325,8 +369,11 @@ impl Past {
                 return Ok(());
             }
             (place, begin) = (to_place, end);
-            volume.write_over_purged()?;
+            volume.write_over_purged_while(go_on)?;
             self.commits.commit()?;
+            if !go_on(0) {
+                return Ok(());
+            }
             self.refuse_held(&edited)?;
         }
     }
@@ -347,8 +394,8 @@ impl Past {
         }
     }
 
-    /// What no tree leads to.
-    fn wipe(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<WipedBytes> {
+    /// What no tree leads to. None if `go_on` ended it.
+    fn wipe(&self, go_on: &mut dyn FnMut(u64) -> bool) -> Result<Option<WipedBytes>> {
         let volume = &self.commits.heads.volume;
         volume.free_hidden();
         // What is on its way to become free is free, or was read.
@@ -362,9 +409,8 @@ impl Past {
                 self.commits.commit()?;
             }
         }
-        let cut_off = || Ok(WipedBytes { lacks_a_side: volume.lacks_a_side(), ..WipedBytes::default() });
         if !go_on(0) {
-            return cut_off();
+            return Ok(None);
         }
         let mut wiping = volume.begin_wiping(until)?;
         let mut goes_on = wiping.free(go_on)?;
@@ -373,10 +419,10 @@ impl Past {
             goes_on = wiping.reserved(go_on)?;
         }
         if !goes_on {
-            return cut_off();
+            return Ok(None);
         }
         let wiped = wiping.end();
         self.commits.commit()?;
-        Ok(wiped)
+        Ok(Some(wiped))
     }
 }

@@ -142,6 +142,7 @@ impl Past {
     /// What the path has in these snapshots of the line, and who has it too. All that has changed has been committed.
     pub(super) fn plan_purge(&self, path: &[u8], chosen: &[ViewId]) -> Result<PurgePlan> {
         let (volume, mut plan) = (&self.commits.heads.volume, PurgePlan::default());
+        self.check_purges_go_on()?;
         let all = self.everything_seen()?;
         plan.seen = all.iter().map(|seen| seen.view.id()).collect();
         let chosen: BTreeSet<ViewId> = chosen.iter().copied().collect();
@@ -149,6 +150,7 @@ impl Past {
         let mut contents: BTreeMap<Ino, BTreeSet<Vec<u8>>> = BTreeMap::new();
         for seen in all.iter().filter(|seen| chosen.contains(&seen.view.id())) {
             let Some(info) = &seen.snapshot else { continue };
+            self.check_purges_go_on()?;
             let Some(entry) = find(&seen.view, path)? else { continue };
             let view = &seen.view;
             let (snapshot, in_trash) = (info.clone(), seen.in_trash);
@@ -178,6 +180,7 @@ impl Past {
             inodes.extend(volume.inodes_at(&plan.places)?.into_iter().map(|(_, ino)| ino));
         }
         for seen in &all {
+            self.check_purges_go_on()?;
             for ino in &inodes {
                 let is_target = targets.contains(&(seen.view.id(), *ino));
                 self.look(seen, *ino, contents.get(ino), &mut plan, is_target)?;

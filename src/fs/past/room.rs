@@ -34,14 +34,15 @@ const ROUNDS_MAX: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// What may be had is counted anew after this time, or when snapshots have come or gone.
 const COUNT_INTERVAL: Duration = Duration::from_secs(60);
-/// What comes back by itself is counted for no more than this part of the time.
+/// What comes back by itself, and what may be had once more files are gone, is counted for no more than this part of the time.
 const COUNTING_SHARE: u32 = 50;
 
 /// A snapshot that may go by itself, and its line.
 type MayGo = (Arc<Head>, SnapshotInfo);
 
 impl Past {
-    /// Counts what may be had, if that is not known; `passed` is time that never runs back. For a timer that asks often.
+    /// Counts what may be had, if that is not known; `passed` is time that never runs back. For a timer that asks often. What more may be
+    /// had because files are gone since is counted for no more than a fiftieth of the time: a deletion that goes on changes it each time.
     pub fn count_room(&self, passed: Duration) -> Result<()> {
         self.count_coming(passed)?;
         let heads = &self.commits.heads;
@@ -52,27 +53,37 @@ impl Past {
         let uses = RoomUses {
             store: heads.volume.snapshot_uses(),
             standing: self.room.standing.load(SeqCst),
-            points: (points_of(&points), gone_bytes),
+            points: points_of(&points),
+            gone_bytes,
         };
+        let may_again = passed >= *self.room.counted_again.lock();
         // What costs by how many snapshots there are is done only if something has changed.
-        let is_as_before = |(at, of): &(Duration, RoomUses)| *of == uses && passed < *at + COUNT_INTERVAL;
+        let is_as_before = |(at, of): &(Duration, RoomUses)| {
+            let is_recent = of.gone_bytes == gone_bytes && passed < *at + COUNT_INTERVAL;
+            (is_recent || !may_again) && of.is_so_but_for_gone(&uses)
+        };
         let is_old = self.room.is_old.swap(false, SeqCst);
         if !is_old && self.room.looked.lock().as_ref().is_some_and(is_as_before) {
             return Ok(());
         }
         *self.room.looked.lock() = None;
+        let begun = Instant::now();
         let now =
             Counted { may_go: ids(&self.may_go_without(&points)), points: points_of(&points), gone_bytes };
         drop(points);
+        let mut cost = begun.elapsed();
         let is_known = |(at, of): &(Duration, Counted)| *of == now && passed < *at + COUNT_INTERVAL;
         if !is_old && self.room.counted.lock().as_ref().is_some_and(is_known) {
             *self.room.looked.lock() = Some((passed, uses));
             return Ok(());
         }
-        let bytes = match now.may_go.is_empty() && now.points.is_empty() {
-            true => 0,
-            false => heads.volume.planner()?.would_free_with_points(&now.may_go, &now.points)?,
-        };
+        let mut bytes = 0;
+        if !(now.may_go.is_empty() && now.points.is_empty()) {
+            let planner = heads.volume.planner()?;
+            bytes = planner.would_free_with_points(&now.may_go, &now.points)?;
+            cost += planner.worked_for();
+        }
+        *self.room.counted_again.lock() = passed + cost * COUNTING_SHARE;
         *self.room.counted.lock() = Some((passed, now));
         *self.room.looked.lock() = Some((passed, uses));
         self.room.may_free.store(bytes, SeqCst);

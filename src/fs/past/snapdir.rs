@@ -32,7 +32,7 @@ use crate::volume::{NewHold, NewSnapshot, ReserveFor, SnapshotInfo, VolumeError}
 use parking_lot::{Mutex, MutexGuard};
 use std::cell::OnceCell;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -77,6 +77,8 @@ pub struct Past {
     snapshot_lock: Mutex<()>,
     /// One purge at a time, to its end. Taken before all others.
     pub(super) purging: Mutex<()>,
+    /// Purges are to end.
+    pub(super) purges_end: AtomicBool,
     /// Snapshots that are file systems of their own now, and how often.
     standing_alone: Mutex<HashMap<ViewId, usize>>,
     /// The `.snapshots` that the kernel knows.
@@ -112,6 +114,7 @@ impl Past {
             commits,
             snapshot_lock: Mutex::new(()),
             purging: Mutex::new(()),
+            purges_end: AtomicBool::new(false),
             standing_alone: Mutex::default(),
             known_snapdirs: KnownSnapdirs::default(),
             pause_ns: AtomicU64::new(0),

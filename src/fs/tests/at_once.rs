@@ -3,7 +3,7 @@
 
 use super::merging::{bring, lines, play};
 use super::*;
-use crate::device::{Op, Persistence, Sim};
+use crate::device::{CrashPolicy, Op, Persistence, Sim};
 use crate::format::provenance::{Provenance, Reason};
 use crate::fs::transfer::{ChangeOrder, Settled, TakenFrom, between, change_at_once};
 use crate::fs::{AtimeMode, AtimeOptions, MergeWay, NamedPath, Refusal, RestoreOrder, Restored, Undoable};
@@ -154,6 +154,52 @@ fn the_kernel_is_told_of_what_is_to_be_seen_whatever_fails_then() {
         }
     }
     assert!(failed > 0 && seen > 0, "{failed} {seen}");
+}
+
+/// It is to be seen, and there is no room to make it durable: that is no want of space for whoever would make some and ask again.
+#[test]
+fn what_is_to_be_seen_is_not_done_once_more_for_want_of_space() {
+    let sim = Arc::new(Sim::new(1 << 30, 1));
+    let t = T::on(Volume::made_on(sim.clone()), FsOptions::default());
+    grown(&t);
+    t.fs.commit().unwrap();
+    let grown = t.cat(ROOT, "f");
+    let fs = t.fs.clone();
+    let listener = Listener::of(&t, move |_| fs.volume().break_promises(1 << 30));
+    let view = t.fs.view_of_word(ROOT, b"s").unwrap();
+    let (head, provenance) = (t.fs.heads.main(), Provenance::from(Reason::Restore));
+    let order = ChangeOrder { head: &head, other: None, provenance: &provenance };
+    let mut settled = 0;
+    let done = change_at_once(&t.fs.past, &order, &mut |sides| {
+        settled += 1;
+        // What the log does not hold is committed at the end.
+        t.fill_log();
+        let plan = between(sides.target, &view)?;
+        Ok(Some(Settled { plan, source: TakenFrom::View(view.clone()), base: None }))
+    });
+    assert!(
+        matches!(&done, Err(Refusal::Failed(Error::Io(what))) if what.contains("it is done")),
+        "{:?}",
+        done.err()
+    );
+    assert_eq!((settled, t.cat(ROOT, "f"), t.fs.snapshots().len()), (1, b"then".to_vec(), 3));
+    assert_eq!(t.fs.volume().read_only_reason(), None);
+    let after_crash = |policy| {
+        let sim = Arc::new(sim.crash(policy));
+        let options =
+            crate::volume::OpenOptions { access: crate::volume::Access::ReadWrite, cache_bytes: 1 << 20 };
+        let t = T::on(Volume::open(sim, options).unwrap(), FsOptions::default());
+        t.prove();
+        (t.cat(ROOT, "f"), t.fs.snapshots().len())
+    };
+    for seed in 0..8 {
+        let found = after_crash(CrashPolicy::Random(seed));
+        assert!([(grown.clone(), 1), (b"then".to_vec(), 3)].contains(&found), "{seed}: {}", found.1);
+    }
+    *listener.does.lock() = None;
+    t.fs.volume().break_promises(0);
+    t.fs.commit().unwrap();
+    assert_eq!(after_crash(CrashPolicy::DropAll), (b"then".to_vec(), 3));
 }
 
 #[test]

@@ -268,7 +268,7 @@ impl Past {
             Ok(PurgeEnd::Purged(_, wiped)) => wiped,
             Ok(PurgeEnd::Planned(plan)) => panic!("{what}: {path} is live: {:?}", plan.others),
             Err(Error::NotFound) => return,
-            Err(e) => panic!("{what}: {path}: {e}"),
+            Ok(PurgeEnd::Stopped(e)) | Err(e) => panic!("{what}: {path}: {e}"),
         };
         assert!(wiped.is_all(), "{what}: {wiped:?}");
         let left: Vec<Mark> = self.on_device().intersection(&gone).copied().collect();

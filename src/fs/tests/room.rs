@@ -393,6 +393,38 @@ fn both_points_of_the_trip_wire_give_what_was_deleted_just_now() {
     }
 }
 
+/// Each second of a deletion that goes on more may be had: that is counted for a part of the time, whatever it costs, and what no longer may
+/// be had at once.
+#[test]
+fn what_more_may_be_had_of_a_deletion_is_counted_for_a_part_of_the_time() {
+    let t = T::with(256 << 20, FsOptions { tripwire: true, ..FsOptions::default() });
+    for name in ["one", "two", "three"] {
+        t.put(ROOT, name, &bytes(name.len() as u64, 20 << 20));
+    }
+    pointed(&t, false);
+    let told = |secs: i64| {
+        t.fs.commit().unwrap();
+        t.clock.advance(secs * 1_000_000_000);
+        while t.fs.keep_schedules() {}
+        t.fs.may_free() >> 20
+    };
+    let before = told(1);
+    delete(&t, "one");
+    let one = told(1);
+    assert!(one >= before + 19, "{before} {one}");
+    let again = &t.fs.past.room.counted_again;
+    assert!(*again.lock() > t.clock.passed(), "the count has taken some time");
+    // It was long.
+    *again.lock() = t.clock.passed() + Duration::from_secs(10);
+    delete(&t, "two");
+    assert_eq!((0..8).map(|_| told(1)).collect::<Vec<_>>(), [one; 8]);
+    let both = told(3);
+    assert!(both >= one + 19, "{one} {both}");
+    *again.lock() = t.clock.passed() + Duration::from_secs(10);
+    t.head().tripwire.let_go();
+    assert!(told(1) < 20, "what is gone is not to be had");
+}
+
 /// A user's snapshot serves as a point; it stays, and `df` does not count what it holds.
 #[test]
 fn what_a_users_snapshot_holds_is_not_told_to_be_free() {

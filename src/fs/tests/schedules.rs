@@ -523,6 +523,7 @@ fn minutes(days: i64) {
         if (at / MINUTE) % 97 == 0 {
             expected.insert(at, count);
         }
+        true
     });
     let mut sampled = 0;
     for n in 0..days * 24 * 60 {

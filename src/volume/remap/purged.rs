@@ -19,6 +19,9 @@ pub struct Purged {
     gone: BTreeMap<u64, GoneRecord>,
     /// Keys of items that have changed.
     dirty: BTreeSet<Key>,
+    /// Bytes of all references of `gone`, and of the places that are to be written over.
+    nowhere: u64,
+    to_wipe: u64,
 }
 
 impl Purged {
@@ -39,9 +42,25 @@ impl Purged {
 
     /// Bytes of references that lead to nothing, and of places that are to be written over.
     pub fn sums(&self) -> (u64, u64) {
-        let add = |sum: u64, bytes: u64| sum.saturating_add(bytes);
-        let nowhere = self.gone.values().map(|gone| gone.len.saturating_mul(gone.refs)).fold(0, add);
-        (nowhere, self.to_wipe().iter().map(|(_, len)| *len).fold(0, add))
+        (self.nowhere, self.to_wipe)
+    }
+
+    fn set_held(&mut self, addr: u64, held: Option<HeldRecord>) {
+        let before = match held {
+            Some(held) => self.held.insert(addr, held),
+            None => self.held.remove(&addr),
+        };
+        let bytes = |held: Option<HeldRecord>| held.filter(|held| !held.wiped).map_or(0, |held| held.len);
+        self.to_wipe = self.to_wipe.saturating_sub(bytes(before)).saturating_add(bytes(held));
+    }
+
+    fn set_gone(&mut self, addr: u64, gone: Option<GoneRecord>) {
+        let before = match gone {
+            Some(gone) => self.gone.insert(addr, gone),
+            None => self.gone.remove(&addr),
+        };
+        let bytes = |gone: Option<GoneRecord>| gone.map_or(0, |gone| gone.len.saturating_mul(gone.refs));
+        self.nowhere = self.nowhere.saturating_sub(bytes(before)).saturating_add(bytes(gone));
     }
 
     /// Places that are to be written over.
@@ -56,13 +75,13 @@ impl Purged {
             Some(Kind::PurgeHeld) => {
                 let record = HeldRecord::decode(at, value)?;
                 let free = !self.is_place(at, record.len);
-                self.held.insert(at, record);
+                self.set_held(at, Some(record));
                 free
             }
             _ => {
                 let record = GoneRecord::decode(at, value)?;
                 let free = !overlaps(&self.gone, at, record.len, |gone| gone.len);
-                self.gone.insert(at, record);
+                self.set_gone(at, Some(record));
                 free
             }
         };
@@ -96,7 +115,7 @@ impl Purged {
     pub fn hold(&mut self, addr: u64, len: u64) -> Vec<(u64, u64)> {
         let new = self.not_held(addr, len);
         for (addr, len) in &new {
-            self.held.insert(*addr, HeldRecord { len: *len, wiped: false });
+            self.set_held(*addr, Some(HeldRecord { len: *len, wiped: false }));
             self.dirty.insert(HeldRecord::key(*addr));
         }
         new
@@ -110,13 +129,13 @@ impl Purged {
     /// The place that begins there is not held any more.
     pub fn let_go_of_place(&mut self, addr: u64) {
         self.dirty.insert(HeldRecord::key(addr));
-        self.held.remove(&addr);
+        self.set_held(addr, None);
     }
 
     /// Zeros are at a place that is held, and it stays as long as it has references.
     pub fn keep_wiped(&mut self, addr: u64, len: u64) {
         self.dirty.insert(HeldRecord::key(addr));
-        self.held.insert(addr, HeldRecord { len, wiped: true });
+        self.set_held(addr, Some(HeldRecord { len, wiped: true }));
     }
 
     /// Nobody refers to a range of places any more.
@@ -132,11 +151,11 @@ impl Purged {
             self.let_go_of_place(start);
             if start < addr {
                 self.dirty.insert(HeldRecord::key(start));
-                self.held.insert(start, HeldRecord { len: addr - start, ..held });
+                self.set_held(start, Some(HeldRecord { len: addr - start, ..held }));
             }
             if start + held.len > end {
                 self.dirty.insert(HeldRecord::key(end));
-                self.held.insert(end, HeldRecord { len: start + held.len - end, ..held });
+                self.set_held(end, Some(HeldRecord { len: start + held.len - end, ..held }));
             }
         }
     }
@@ -149,7 +168,7 @@ impl Purged {
     /// All references to a range lead to nothing from now on.
     pub fn enter_gone(&mut self, addr: u64, record: GoneRecord) {
         self.dirty.insert(GoneRecord::key(addr));
-        self.gone.insert(addr, record);
+        self.set_gone(addr, Some(record));
     }
 
     /// A range of references that have not moved, as far as they lead to something and as far as not.
@@ -181,11 +200,9 @@ impl Purged {
         let met: Vec<u64> = self.gone.range(addr..addr + len).map(|(at, _)| *at).collect();
         for at in met {
             self.dirty.insert(GoneRecord::key(at));
-            if let Some(gone) = self.gone.get_mut(&at) {
-                gone.refs -= 1;
-                if gone.refs == 0 {
-                    self.gone.remove(&at);
-                }
+            if let Some(gone) = self.gone.get(&at).copied() {
+                let left = GoneRecord { refs: gone.refs - 1, ..gone };
+                self.set_gone(at, (left.refs > 0).then_some(left));
             }
         }
     }
@@ -227,6 +244,7 @@ mod tests {
         assert_eq!(purged.hold(8192, 4096), []);
         purged.forget_place(12288, 4096);
         assert!(purged.is_place(8192, 4096) && !purged.is_place(12288, 4096) && purged.is_place(16384, 1));
+        prove_sums(&purged);
         let items = purged.take_changes();
         let mut back = Purged::default();
         for (key, value) in items {
@@ -234,9 +252,17 @@ mod tests {
                 back.load(&key, &value).unwrap();
             }
         }
-        assert_eq!(back.held, purged.held);
+        assert_eq!((back.held.clone(), back.sums()), (purged.held.clone(), purged.sums()));
+        purged.keep_wiped(16384, 4096);
+        prove_sums(&purged);
         let (key, value) = (HeldRecord::key(4096), HeldRecord { len: 8192, wiped: false }.encode());
         assert!(back.load(&key, &value).is_err(), "it meets another");
+    }
+
+    /// What is kept of the sums is what the records come to.
+    fn prove_sums(purged: &Purged) {
+        let nowhere = purged.gone().map(|(_, gone)| gone.len * gone.refs).sum::<u64>();
+        assert_eq!(purged.sums(), (nowhere, purged.to_wipe().iter().map(|(_, len)| *len).sum()));
     }
 
     /// Against a count for each block and birth.
@@ -261,6 +287,7 @@ mod tests {
                     counts[range].iter_mut().for_each(|n| *n -= 1);
                 }
             }
+            prove_sums(&purged);
             let younger = purged.leads(first as u64 * 4096, len as u64 * 4096, Epoch(6));
             assert_eq!(younger, [(first as u64 * 4096, len as u64 * 4096, false)]);
         }
