@@ -13,25 +13,24 @@
 use super::committer::Committer;
 use super::error::corrupt;
 use super::extra_refs::ExtraRefs;
-use super::history::{Freeing, History, Meta, Reclaim, deadlist};
-use super::jobs::Jobs;
+use super::history::{Freeing, Meta, deadlist};
 use super::purge::PurgeTurn;
 use super::remap::{Moving, Remap};
+use super::removal::Removal;
 use super::state::{Budget, DeferredFrees, Freed, StateTurn, VolumeState};
 use super::view::Shared;
 use super::writer::CommitWriter;
 use super::{Result, Txn, Volume, ring};
 use crate::format::deadlist::DeadEntry;
-use crate::format::job::Job;
 use crate::format::line::LineRecord;
 use crate::format::remap::RemapRecord;
 use crate::format::superblock::{PENDING_ROOM, PendingPoint, Superblock};
-use crate::format::view::{Role, ViewRecord};
+use crate::format::view::Role;
 use crate::format::{BlockPtr, Epoch, Generation, Ino, Key, Kind, LineId, ViewId};
 use crate::store::{BATCH, end_batch};
-use crate::tree::{self, Child, Edit, Kept};
+use crate::tree::{self, Child, Edit};
 use parking_lot::MutexGuard;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// A hidden view is swept again when this much was freed below it.
@@ -73,13 +72,6 @@ pub struct CommitSession<'a> {
     volume: &'a Volume,
     committer: MutexGuard<'a, Committer>,
     frozen: Option<Frozen>,
-}
-
-/// What a commit has deleted, and what it has not: views that are read, and those for a later one.
-struct Deletions {
-    reclaim: Reclaim,
-    read: Vec<ViewId>,
-    later: Vec<ViewId>,
 }
 
 /// A closure that brings what the layer above holds back into the transaction.
@@ -135,7 +127,7 @@ impl Volume {
     pub fn has_background_work(&self) -> bool {
         let committer = self.committer.lock();
         let work = committer.jobs.go_on() || committer.remap.doubled_len() > 0;
-        work || self.state.read().may_delete(&self.shared)
+        work || self.may_remove(&self.state.read())
     }
 
     /// What commits before this epoch freed is reached by nobody once the commit of `epoch` is in force.
@@ -149,24 +141,20 @@ impl VolumeState {
     pub(super) fn is_wanted(&self, id: ViewId, shared: &Shared) -> bool {
         self.lines.is_base(id) || shared.is_read(id)
     }
-
-    /// True if deleted snapshots wait for the next commit: the last left some, or the last reader of one has gone.
-    fn may_delete(&self, shared: &Shared) -> bool {
-        self.deletes_left || self.postponed.iter().any(|id| !self.is_wanted(*id, shared))
-    }
 }
 
 impl<'a> CommitSession<'a> {
-    /// True if freed space waits for work in the background, or content to be moved.
-    fn has_work(&self) -> bool {
+    /// True if freed space waits for work in the background, content to be moved, or what was deleted for room.
+    fn has_work(&self, state: &VolumeState) -> bool {
         let moving = !self.volume.copies.lock().is_empty() || self.committer.remap.doubled_len() > 0;
-        self.committer.jobs.go_on() || moving || self.volume.purging.waits()
+        let removes = state.would_remove(&self.volume.shared, self.volume.room_for_removal(state));
+        self.committer.jobs.go_on() || moving || self.volume.purging.waits() || removes
     }
 
     /// Step 1. On error nothing is frozen.
     pub fn freeze(&mut self, prepare: Prepare<'_>) -> Result<()> {
         let mut txn = self.volume.begin(LineId::MAIN)?;
-        self.volume.secure_commit(txn.state(), self.has_work())?;
+        self.volume.secure_commit(txn.state(), self.has_work(txn.state()))?;
         let (held, required) =
             (self.volume.budget_bytes(txn.state()), self.volume.required_bytes(txn.state()));
         txn.attempt(prepare)?;
@@ -188,6 +176,7 @@ impl<'a> CommitSession<'a> {
             .sort_by_key(|(id, _)| (s.history.get(*id).map_or(u64::MAX, |v| v.epoch.0).wrapping_sub(1), *id));
         let pending =
             self.committer.superblock.pending.iter().chain(&s.points).map(PendingPoint::encoded_len);
+        let has_room_for_points = pending.sum::<usize>() <= PENDING_ROOM;
         let mut purge = PurgeTurn::taken_from(&self.volume.purging);
         // Whoever holds one from here on holds what it is then.
         purge.refuse_if(|view| s.check_not_needed(view).is_err());
@@ -196,18 +185,12 @@ impl<'a> CommitSession<'a> {
             // Whoever has shared some of it until now is seen by this commit.
             self.volume.shared.places.may_not_be_shared(&order.places);
         }
-        let work = self.has_work() || purge.has_work();
+        let work = self.has_work(s) || purge.has_work();
         let copies = std::mem::take(&mut *self.volume.copies.lock());
-        let shared = &self.volume.shared;
-        let (kept, unread): (BTreeSet<_>, BTreeSet<_>) =
-            std::mem::take(&mut s.postponed).into_iter().partition(|id| s.is_wanted(*id, shared));
-        s.postponed = kept;
+        let unread = s.take_unread(&self.volume.shared, self.volume.room_for_removal(s));
         s.deletes.extend(unread);
-        let points_only = !s.changed
-            && s.deletes.is_empty()
-            && roots.is_empty()
-            && pending.sum::<usize>() <= PENDING_ROOM
-            && !work;
+        let points_only =
+            !s.changed && s.deletes.is_empty() && roots.is_empty() && has_room_for_points && !work;
         let later = s.deletes.split_off(s.deletes.len().min(self.volume.deletes_at_once(s)));
         let deletes = std::mem::replace(&mut s.deletes, later);
         s.deletes_left = !s.deletes.is_empty();
@@ -356,13 +339,17 @@ impl<'a> CommitSession<'a> {
             frozen.allocs.extend(moved.iter().map(|record| (record.new.0, record.len)));
             let deletes = std::mem::take(&mut frozen.deletes);
             let grown_min = if frozen.purge.sweep { 0 } else { SWEEP_GROWN_BYTES_MIN };
-            let (records, removed, reclaim) =
-                volume.topology(&written, (deletes, grown_min), &mut frozen.lines, &mut meta)?;
-            next_ids = volume.add_jobs(&mut committer.jobs, &mut meta, reclaim)?;
-            for gone in removed {
+            let written_bytes = bytes_in(&writer.allocated);
+            let removal = Removal { written: &written, deletes, grown_min, written_bytes };
+            let removed = volume.remove_views(removal, &mut frozen.lines, &mut meta)?;
+            if frozen.purge.sweep && !removed.is_swept {
+                volume.free_hidden();
+            }
+            next_ids = volume.add_jobs(&mut committer.jobs, &mut meta, removed.reclaim)?;
+            for gone in removed.removed {
                 meta.edit.remove(meta.root, &view_key(gone))?;
             }
-            for record in records {
+            for record in removed.records {
                 meta.edit.insert(meta.root, &view_key(record.id), &record.encode())?;
             }
             for (id, record) in std::mem::take(&mut frozen.lines) {
@@ -371,7 +358,11 @@ impl<'a> CommitSession<'a> {
                     None => drop(meta.edit.remove(meta.root, &line_key(id))?),
                 }
             }
-            committer.jobs.run(&shared.pager, &mut meta, &mut let_go)?;
+            let made = meta.edit.nodes_made;
+            let room = volume.room_for_jobs(written_bytes);
+            let shared_ranges = committer.extra_refs.count() + committer.remap.len();
+            let with = (&shared.pager, writer.copies.node_bytes());
+            committer.jobs.run((room, shared_ranges), with, &mut meta, &mut let_go)?;
             frozen.purge.release_leaves(&let_go, &mut committer.leaves, &mut meta)?;
             gone = release(let_go, &mut committer.remap, &mut committer.extra_refs, &mut freed);
             frozen.purge.forget(&mut committer.remap, &freed);
@@ -402,6 +393,9 @@ impl<'a> CommitSession<'a> {
                     }
                 }
             }
+            let made = u64::try_from(meta.edit.nodes_made - made).unwrap_or(0);
+            // That there is so much was seen before. Nobody else is to take it until it is written.
+            volume.promise(made * writer.copies.node_bytes(), written_bytes)?;
         }
         let meta_ptr = tree::write_out(&committer.meta_root, 0, &mut writer)?;
         freed.extend(meta_freed.iter().filter_map(|d| d.ptr()).flat_map(|p| p.ranges()));
@@ -424,9 +418,8 @@ impl<'a> CommitSession<'a> {
         superblock.space_map = committer.space_map.head();
         (superblock.next_view, superblock.next_id) = next_ids;
         superblock.pending = Vec::new();
-        let sum = |ranges: &[(u64, u64)]| ranges.iter().map(|(_, l)| l).sum::<u64>();
         superblock.allocated =
-            superblock.allocated + sum(&writer.allocated) + sum(&frozen.allocs) - sum(&freed);
+            superblock.allocated + bytes_in(&writer.allocated) + bytes_in(&frozen.allocs) - bytes_in(&freed);
         ring::write(store, &superblock)?;
         store.flush()?;
         // 6
@@ -480,111 +473,6 @@ impl Volume {
         Ok(())
     }
 
-    /// Deletes views, and says which records changed, which are gone and what is to be freed in the background.
-    fn topology(
-        &self,
-        written: &[(ViewId, BlockPtr)],
-        (deletes, grown_min): (Vec<ViewId>, u64),
-        lines: &mut BTreeMap<LineId, Option<LineRecord>>,
-        meta: &mut Meta<'_, '_>,
-    ) -> Result<(Vec<ViewRecord>, Vec<ViewId>, Reclaim)> {
-        let mut kept = Kept::default();
-        self.rehearse_deletions(written, (&deletes, grown_min), meta, &mut kept)?;
-        let mut state = self.turn();
-        let s = state.alone();
-        // A line was compared with one when this was frozen, or is since then.
-        let bases = s.lines.frozen_bases();
-        let is_base = |id: &ViewId| bases.contains(id) || s.lines.is_base(*id);
-        let (kept, deletes): (Vec<_>, Vec<_>) = deletes.into_iter().partition(is_base);
-        s.postponed.extend(kept);
-        let done = self.delete_views(&mut s.history, written, (&deletes, grown_min), meta)?;
-        s.postponed.extend(done.read);
-        s.deletes.extend(done.later);
-        for (gone, below) in s.history.take_gone() {
-            s.lines.origin_gone(gone, below, lines);
-        }
-        let (records, removed) = s.history.take_records();
-        for gone in &removed {
-            s.roots.remove(gone);
-        }
-        // A hidden view's tree may be freed in part: nobody reads it any more.
-        for hidden in records.iter().filter(|r| r.role == Role::Hidden) {
-            s.roots.remove(&hidden.id);
-        }
-        Ok((records, removed, done.reclaim))
-    }
-
-    /// Does the same to a copy of history and meta tree, so that what it reads is in memory when readers wait.
-    fn rehearse_deletions(
-        &self,
-        written: &[(ViewId, BlockPtr)],
-        (deletes, grown_min): (&[ViewId], u64),
-        meta: &mut Meta<'_, '_>,
-        kept: &mut Kept,
-    ) -> Result<()> {
-        let mut history = {
-            let state = self.state.read();
-            if deletes.is_empty() && !state.history.may_sweep() {
-                return Ok(());
-            }
-            state.history.clone()
-        };
-        kept.meeting(|| {
-            let (mut root, mut freed) = (meta.root.clone(), Vec::new());
-            let (pager, epoch) = (meta.edit.pager, meta.edit.epoch);
-            let mut edit = Edit { pager, epoch, freed: &mut freed, nodes_made: 0 };
-            let mut meta = Meta { edit: &mut edit, root: &mut root };
-            self.delete_views(&mut history, written, (deletes, grown_min), &mut meta).map(drop)
-        })
-    }
-
-    /// What happens to the history in a commit.
-    fn delete_views(
-        &self,
-        history: &mut History,
-        written: &[(ViewId, BlockPtr)],
-        (deletes, grown_min): (&[ViewId], u64),
-        meta: &mut Meta<'_, '_>,
-    ) -> Result<Deletions> {
-        history.appended();
-        for (id, ptr) in written {
-            history.set_root(*id, Some(*ptr));
-        }
-        let (mut read, mut later) = (Vec::new(), Vec::new());
-        let mut all = Reclaim::default();
-        for id in deletes {
-            // Nobody begins to read it any more: it has no name.
-            if self.shared.is_read(*id) {
-                read.push(*id);
-                continue;
-            }
-            if !history.deletable(*id) {
-                later.push(*id);
-                continue;
-            }
-            all.extend(history.delete(*id, meta)?);
-        }
-        // Once for all: each deletion may be about every hidden view below.
-        all.extend(history.sweep_hidden(meta, grown_min)?);
-        Ok(Deletions { reclaim: all, read, later })
-    }
-
-    /// Notes what a deletion leaves to do. Returns the first numbers that are not given yet.
-    fn add_jobs(&self, jobs: &mut Jobs, meta: &mut Meta<'_, '_>, reclaim: Reclaim) -> Result<(ViewId, u64)> {
-        let new = jobs_of(reclaim)?;
-        let (first, next_ids) = {
-            let mut turn = self.turn();
-            let history = &mut turn.alone().history;
-            let first = *history.next_id_mut();
-            *history.next_id_mut() += new.len() as u64;
-            (first, history.next_ids())
-        };
-        for (id, job) in (first..).zip(new) {
-            jobs.add(id, job, meta)?;
-        }
-        Ok(next_ids)
-    }
-
     /// The state of `epoch` is in force: exchanges written nodes for their stored form, and frees slots.
     fn settle_state(&self, written: &[(ViewId, BlockPtr)], closed: Epoch) {
         let mut turn = self.turn();
@@ -613,6 +501,10 @@ pub(super) fn line_key(id: LineId) -> Key {
     Key::new(0, Kind::Line, id.0)
 }
 
+fn bytes_in(ranges: &[(u64, u64)]) -> u64 {
+    ranges.iter().map(|(_, len)| len).sum()
+}
+
 fn resolve(deferred: &[Freed]) -> impl Iterator<Item = DeadEntry> + '_ {
     deferred.iter().flat_map(Freed::resolve).map(|(addr, len, birth)| DeadEntry { addr, len, birth })
 }
@@ -638,15 +530,4 @@ fn release(
         }
     }
     moved
-}
-
-/// What a deletion leaves to do.
-fn jobs_of(reclaim: Reclaim) -> Result<Vec<Job>> {
-    let mut new: Vec<Job> = reclaim.free_lists.into_iter().map(Job::FreeList).collect();
-    new.extend(reclaim.drop_lists.into_iter().map(Job::DropList));
-    for tree in reclaim.free_trees {
-        let root = tree.root.ok_or_else(|| corrupt(format!("deleted view {} has no root", tree.view.0)))?;
-        new.push(Job::FreeTree { root, newer_than: tree.newer_than, cursor: Key::MIN });
-    }
-    Ok(new)
 }

@@ -31,6 +31,11 @@ impl ExtraRefs {
         self.map.iter().map(|(s, (l, n))| (*s, *l, *n))
     }
 
+    /// How many ranges have more than one reference.
+    pub fn count(&self) -> usize {
+        self.map.len()
+    }
+
     /// True if each range has one reference.
     pub fn is_empty(&self) -> bool {
         self.map.is_empty()

@@ -18,6 +18,11 @@ use std::collections::{BTreeMap, BTreeSet};
 const STEP_ENTRIES_MIN: usize = 1 << 14;
 pub(super) const STEP_ENTRIES_MAX: usize = 1 << 16;
 
+/// The space map tells of so many ranges in one block, at least.
+const ENTRIES_PER_MAP_BLOCK: u64 = 512;
+/// So many ranges have their records in a leaf of the meta tree at least, on average.
+const RANGES_PER_LEAF_MIN: u64 = 32;
+
 /// Background work by id. Touched by the committing thread alone.
 pub(super) struct Jobs {
     all: BTreeMap<u64, Job>,
@@ -60,13 +65,25 @@ impl Jobs {
         Ok(())
     }
 
-    /// The step of one commit. The references that are let go of go to `freed`.
-    pub fn run(&mut self, pager: &Pager, meta: &mut Meta<'_, '_>, freed: &mut Vec<DeadEntry>) -> Result<()> {
+    /// The step of one commit. The references that are let go of go to `freed`. What is written for that fits into `room` bytes as far
+    /// as a step can be made smaller; so many ranges have records that change when a reference goes.
+    pub fn run(
+        &mut self,
+        (room, ranges): (u64, usize),
+        (pager, node_bytes): (&Pager, u64),
+        meta: &mut Meta<'_, '_>,
+        freed: &mut Vec<DeadEntry>,
+    ) -> Result<()> {
+        let nodes = room / node_bytes;
         let mut budget = self.step_entries;
+        while budget > 1 && nodes_of(budget as u64, ranges as u64) > nodes {
+            budget /= 2;
+        }
         while budget > 0
             && let Some((id, job)) = self.next()
         {
-            let Some((progress, done)) = self.step(id, job, (pager, budget), meta, freed)? else { continue };
+            let step = self.step(id, job, (pager, budget, nodes), meta, freed)?;
+            let Some((progress, done)) = step else { continue };
             match progress {
                 ReclaimProgress::Done => {
                     meta.edit.remove(meta.root, &key(id))?;
@@ -88,29 +105,47 @@ impl Jobs {
         self.all.iter().find(|(id, _)| !self.set_aside.contains(id)).map(|(id, job)| (*id, *job))
     }
 
-    /// A step of one of them. None: it met what cannot be read, nothing of the step is done, and it is set aside.
+    /// A step of one of them, smaller if it would rewrite more of the meta tree than told. None: it met what cannot be read,
+    /// nothing of the step is done, and it is set aside.
     fn step(
         &mut self,
         id: u64,
         job: Job,
-        (pager, budget): (&Pager, usize),
+        (pager, mut budget, nodes): (&Pager, usize, u64),
         meta: &mut Meta<'_, '_>,
         freed: &mut Vec<DeadEntry>,
     ) -> Result<Option<(ReclaimProgress, usize)>> {
         let (root, replaced, made) = (meta.root.clone(), meta.edit.freed.len(), meta.edit.nodes_made);
         let before = freed.len();
-        match reclaim::step(job, pager, meta, budget, freed) {
-            Err(e @ (VolumeError::Device(_) | VolumeError::Corrupt { .. })) => {
-                log::warn!("space of what was deleted does not come back before the next mount: {e}");
-                (*meta.root, meta.edit.nodes_made) = (root, made);
-                meta.edit.freed.truncate(replaced);
-                freed.truncate(before);
-                self.set_aside.insert(id);
-                Ok(None)
+        loop {
+            let done = reclaim::step(job, pager, meta, budget, freed);
+            let is_too_much = u64::try_from(meta.edit.nodes_made - made).is_ok_and(|more| more > nodes);
+            match done {
+                Ok(_) if is_too_much && budget > 1 => budget /= 8,
+                Err(e @ (VolumeError::Device(_) | VolumeError::Corrupt { .. })) => {
+                    log::warn!("space of what was deleted does not come back before the next mount: {e}");
+                    self.set_aside.insert(id);
+                    budget = 0;
+                }
+                done => return done.map(Some),
             }
-            done => done.map(Some),
+            (*meta.root, meta.edit.nodes_made) = (root.clone(), made);
+            meta.edit.freed.truncate(replaced);
+            freed.truncate(before);
+            if budget == 0 && self.set_aside.contains(&id) {
+                return Ok(None);
+            }
+            budget = budget.max(1);
         }
     }
+}
+
+/// Nodes that a commit writes at most for so many references that go, of which so many ranges have records: blocks of the space map,
+/// and leaves of the meta tree.
+fn nodes_of(entries: u64, ranges: u64) -> u64 {
+    let leaves = if ranges == 0 { 0 } else { (2 * entries).min(ranges / RANGES_PER_LEAF_MIN + 1) };
+    let split = if ranges == 0 { 0 } else { entries / RANGES_PER_LEAF_MIN };
+    entries / ENTRIES_PER_MAP_BLOCK + leaves + split
 }
 
 fn key(id: u64) -> Key {

@@ -54,6 +54,7 @@ mod receive;
 mod reclaim;
 mod recover;
 pub mod remap;
+mod removal;
 mod replay_rules;
 pub mod ring;
 pub mod scrub;
@@ -81,6 +82,8 @@ mod younger;
 mod copy_tests;
 #[cfg(test)]
 mod lines_tests;
+#[cfg(test)]
+mod removal_tests;
 #[cfg(test)]
 mod sides_tests;
 #[cfg(test)]

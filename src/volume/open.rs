@@ -260,6 +260,8 @@ impl Volume {
             points: Vec::new(),
             deletes: Vec::new(),
             deletes_left: false,
+            sweeps_left: false,
+            no_room: BTreeMap::new(),
             postponed: BTreeSet::new(),
             rolling: BTreeSet::new(),
             scrub: loaded.scrub,

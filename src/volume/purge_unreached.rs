@@ -85,7 +85,7 @@ impl Volume {
 
     /// Some of what was deleted is not free, and will not be by the next commits.
     fn has_unfreed(&self) -> bool {
-        self.is_set_aside()
+        self.is_set_aside() || self.purging.waiting.lock().sweep
     }
 
     /// A side of a mirror is about to be filled. What was purged before may be in what is not copied to it, and is written

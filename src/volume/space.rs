@@ -5,7 +5,7 @@ use super::purge::purge_nodes;
 use super::state::{Budget, VolumeState};
 use super::{Result, Volume};
 use crate::format::NODE_BYTES;
-use crate::store::{KEEP_SHARE, Room};
+use crate::store::{KEEP_SHARE, Room, StoreError};
 use std::sync::atomic::Ordering::Relaxed;
 
 /// Nodes that a commit writes besides the trees of the views: meta tree paths, space map.
@@ -23,6 +23,8 @@ const NODES_PER_DELETION: u64 = 5;
 const DELETIONS_SHARE: u64 = 4;
 const DELETIONS_MIN: u64 = 32;
 const DELETIONS_MAX: u64 = 256;
+/// Work in the background may write one in so many parts of what is free beyond all that is promised.
+const JOBS_SHARE: u64 = 2;
 /// Nodes that a commit writes for each bucket of a dead list that grows: the leaf of its last chunk, if no other shares
 /// it.
 pub(super) const BUCKET_OVERHEAD_NODES: u64 = 1;
@@ -158,6 +160,49 @@ impl Volume {
             store.secure(&mut store.alloc(), Room::default().and(self.required_bytes(state)))?;
         }
         Ok(())
+    }
+
+    /// Free space in which nodes fit, beyond all that is required, of which a commit has written so much.
+    pub(super) fn room_beyond_required(&self, state: &VolumeState, written: u64) -> u64 {
+        let required = self.required_bytes(state).saturating_sub(written);
+        let store = self.shared.store();
+        let available = store.device().available();
+        let alloc = store.alloc();
+        let free = alloc.free_bytes() + alloc.kept_bytes() + alloc.unbacked_bytes().min(available);
+        let for_nodes = alloc.node_bytes_in_sum() - alloc.quarantined_bytes();
+        free.min(for_nodes).saturating_sub(required)
+    }
+
+    /// Asks the host for so much, if it has it: what it has kept since earlier mounts is known only then.
+    pub(super) fn have_at_hand(&self, bytes: u64) -> Result<()> {
+        let store = self.shared.store();
+        match store.secure(&mut store.alloc(), Room::default().and(bytes)) {
+            Err(StoreError::NoSpace) => Ok(()),
+            done => Ok(done?),
+        }
+    }
+
+    /// What a commit that has written so much may write for work in the background.
+    pub(super) fn room_for_jobs(&self, written: u64) -> u64 {
+        self.room_beyond_required(&self.state.read(), written) / JOBS_SHARE
+    }
+
+    /// Keeps so much from others until the running commit, which has written so much, has ended. False if there is not so much.
+    pub(super) fn promise(&self, bytes: u64, written: u64) -> Result<bool> {
+        if bytes == 0 {
+            return Ok(true);
+        }
+        let state = self.turn();
+        let required = self.required_bytes(&state) + bytes;
+        let store = self.shared.store();
+        let mut alloc = store.alloc();
+        match store.secure(&mut alloc, Room::default().and(required.saturating_sub(written))) {
+            Err(StoreError::NoSpace) => return Ok(false),
+            done => done?,
+        }
+        self.frozen_bytes.fetch_add(bytes, Relaxed);
+        self.required.store(required, Relaxed);
+        Ok(true)
     }
 
     /// Ranges that wait for a commit to move.

@@ -147,7 +147,11 @@ pub(super) struct VolumeState {
     pub deletes: Vec<ViewId>,
     /// Some of these were too many for the last commit.
     pub deletes_left: bool,
-    /// Deleted snapshots that somebody still reads, or that a line is compared with. They have no name, and stay in the
+    /// Hidden views that were due to be swept were too many for it.
+    pub sweeps_left: bool,
+    /// Postponed or hidden views of which the deletion, or the sweep, needs so much room, alone.
+    pub no_room: BTreeMap<ViewId, u64>,
+    /// Deleted snapshots that somebody still reads, that a line is compared with, or for which there is no room. They have no name, and stay in the
     /// history until the last reader and the last such line are gone, so that what the views above them let go of goes to a dead list and not to free space.
     pub postponed: BTreeSet<ViewId>,
     /// Points that never had a name, of those that are read or deleted: nobody has deleted them.

@@ -45,6 +45,20 @@ impl Reclaim {
     }
 }
 
+/// A sweep that is under way: some hidden views, one after the other.
+pub struct Sweep {
+    list: u64,
+    found: bool,
+}
+
+impl Sweep {
+    /// What there is to free.
+    pub fn end(self) -> Reclaim {
+        let free_lists = if self.found { vec![self.list] } else { Vec::new() };
+        Reclaim { free_lists, ..Reclaim::default() }
+    }
+}
+
 impl History {
     /// Deletes a snapshot or drops a head. Only if [`History::deletable`]. What hidden views hold alone by this goes with
     /// the next sweep.
@@ -64,10 +78,29 @@ impl History {
     /// was freed since it was last swept. Costs nothing if nothing grew, bucket items if a child has nothing dead in the
     /// range, else the entries of the children's lists in the range: a commit may put it off by a larger minimum.
     pub fn sweep_hidden(&mut self, meta: &mut Meta, grown_bytes_min: u64) -> Result<Reclaim> {
+        let due = self.due(grown_bytes_min);
+        if due.is_empty() {
+            return Ok(Reclaim::default());
+        }
+        let mut sweep = self.begin_sweep();
+        due.into_iter().try_for_each(|view| self.sweep_view(view, &mut sweep, meta))?;
+        Ok(sweep.end())
+    }
+
+    /// Hidden views that are to be swept, as [`History::sweep_hidden`] says. Any of them may be left out.
+    pub fn due(&self, grown_bytes_min: u64) -> Vec<ViewId> {
+        self.grown.keys().copied().filter(|view| self.is_due(*view, grown_bytes_min)).collect()
+    }
+
+    /// True if the view is among these.
+    pub fn is_due(&self, view: ViewId, grown_bytes_min: u64) -> bool {
+        self.grown.get(&view).is_some_and(|grown| *grown >= grown_bytes_min.max(1))
+    }
+
+    /// Begins to sweep some.
+    pub fn begin_sweep(&mut self) -> Sweep {
         assert!(self.frozen.is_empty(), "sweeps come after the append");
-        let mut out = Reclaim::default();
-        self.sweep(meta, grown_bytes_min.max(1), &mut out)?;
-        Ok(out)
+        Sweep { list: take_id(&mut self.next_id), found: false }
     }
 
     /// A view without children goes; the one below lost a child.
@@ -192,45 +225,34 @@ impl History {
         }
     }
 
-    fn sweep(&mut self, meta: &mut Meta, grown_bytes_min: u64, out: &mut Reclaim) -> Result<()> {
-        let due: Vec<ViewId> =
-            self.grown.iter().filter(|(_, b)| **b >= grown_bytes_min).map(|(v, _)| *v).collect();
-        if due.is_empty() {
+    /// Frees what only one hidden view holds.
+    pub fn sweep_view(&mut self, view: ViewId, sweep: &mut Sweep, meta: &mut Meta) -> Result<()> {
+        self.grown.remove(&view);
+        let own = self.base(view)..self.view(view).epoch;
+        if self.has_clean_child(view, &own, meta)? {
             return Ok(());
         }
-        let free = take_id(&mut self.next_id);
-        let mut found = false;
-        for view in due {
-            self.grown.remove(&view);
-            let own = self.base(view)..self.view(view).epoch;
-            if self.has_clean_child(view, &own, meta)? {
-                continue;
-            }
-            let none = BTreeSet::new();
-            let gone = Cut::new(self, meta.read(), &none, view).dead_on_every_edge(view, &own)?;
-            if gone.is_empty() {
-                continue;
-            }
-            found = true;
-            let mut removed = Vec::new();
-            for (n, child) in self.children(view).to_vec().into_iter().enumerate() {
-                let taken = self.take_below(child, &own, &gone, meta)?;
-                if n == 0 {
-                    removed = taken;
-                }
-            }
-            removed.sort_by_key(|(bucket, e)| (*bucket, e.addr));
-            for group in removed.chunk_by(|a, b| a.0 == b.0) {
-                let entries: Vec<DeadEntry> = group.iter().map(|(_, e)| *e).collect();
-                deadlist::append(meta, free, group[0].0, &entries, &mut self.next_id)?;
-            }
-            let record = self.view_mut(view);
-            record.written = record.written.saturating_sub(gone.bytes());
-            self.touch(view);
+        let none = BTreeSet::new();
+        let gone = Cut::new(self, meta.read(), &none, view).dead_on_every_edge(view, &own)?;
+        if gone.is_empty() {
+            return Ok(());
         }
-        if found {
-            out.free_lists.push(free);
+        sweep.found = true;
+        let mut removed = Vec::new();
+        for (n, child) in self.children(view).to_vec().into_iter().enumerate() {
+            let taken = self.take_below(child, &own, &gone, meta)?;
+            if n == 0 {
+                removed = taken;
+            }
         }
+        removed.sort_by_key(|(bucket, e)| (*bucket, e.addr));
+        for group in removed.chunk_by(|a, b| a.0 == b.0) {
+            let entries: Vec<DeadEntry> = group.iter().map(|(_, e)| *e).collect();
+            deadlist::append(meta, sweep.list, group[0].0, &entries, &mut self.next_id)?;
+        }
+        let record = self.view_mut(view);
+        record.written = record.written.saturating_sub(gone.bytes());
+        self.touch(view);
         Ok(())
     }
 

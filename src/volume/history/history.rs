@@ -57,6 +57,7 @@ pub struct History {
     /// Numbers dead lists and chunk chains.
     pub(super) next_id: u64,
     newest: Epoch,
+    forks: u64,
     /// Dead bytes that are in no list yet: since the freeze, and before it.
     pub(super) pending: Sums,
     pub(super) frozen: Sums,
@@ -385,9 +386,9 @@ impl History {
         self.frozen.clear();
     }
 
-    /// False if a sweep of hidden views has nothing to do.
-    pub fn may_sweep(&self) -> bool {
-        !self.grown.is_empty()
+    /// How many heads have come to be on views that there were.
+    pub fn forks(&self) -> u64 {
+        self.forks
     }
 
     pub(super) fn view(&self, view: ViewId) -> &ViewRecord {
@@ -413,6 +414,7 @@ impl History {
             next_view,
             next_id,
             newest: Epoch(0),
+            forks: 0,
             pending: BTreeMap::new(),
             frozen: BTreeMap::new(),
             grown: BTreeMap::new(),
@@ -428,6 +430,7 @@ impl History {
     pub(super) fn add(&mut self, record: ViewRecord) {
         if let Some(prev) = record.prev {
             self.children.entry(prev).or_default().push(record.id);
+            self.forks += 1;
         }
         self.lists.insert(record.list, record.id);
         self.newest = self.newest.max(record.epoch);
