@@ -61,6 +61,10 @@ fn not_frozen(last: Option<Frost>) -> String {
             rfc3339(new.since),
             clock::span(new.timeout.as_secs()),
         ),
+        Some(Frost { new, end: Some(FrostEnd::ThawedByAnybody), .. }) => format!(
+            "it is not frozen any more: the freeze of {} was thawed already, without its number, and changes have gone on since",
+            rfc3339(new.since),
+        ),
         _ => "it is not frozen".into(),
     }
 }

@@ -111,7 +111,8 @@ impl Fs {
         if lines.is_empty() { Err(Error::ReadOnly) } else { Ok(lines) }
     }
 
-    /// Ends the frost that the line of a node is in, also for the other lines in it. If any are given it has to be one of them.
+    /// Ends the frost that the line of a node is in, also for the other lines in it. If any are given it has to be one of them, and whoever
+    /// asks has made use of it; otherwise that is taken from whoever has begun it.
     pub fn thaw(&self, at: NodeId, of: &[u64]) -> Result<ThawDone> {
         let (head, frosts) = (self.heads.at(at)?, &self.heads.frosts);
         let Some(now) = self.frost_of(head.line) else {
@@ -121,7 +122,8 @@ impl Fs {
         if !of.is_empty() && !of.contains(&now.number) {
             return Ok(ThawDone::Another(now, frosts.ended(of)));
         }
-        let ended = frosts.end(now.number, FrostEnd::Thawed);
+        let end = if of.is_empty() { FrostEnd::ThawedByAnybody } else { FrostEnd::Thawed };
+        let ended = frosts.end(now.number, end);
         Ok(ended.map_or_else(|| ThawDone::NotFrozen(frosts.ended(&[now.number])), ThawDone::Thawed))
     }
 

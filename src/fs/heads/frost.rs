@@ -12,11 +12,14 @@ use crate::format::provenance::Provenance;
 use crate::names;
 use crate::ops::{PassingRequest, Timestamp, Turnstile};
 use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 /// Frosts that have ended and are told of.
 const ENDED_MAX: usize = 16;
+/// Trees whose frost has ended too early for somebody, as many as are remembered. Of what is older it is not known how it ended.
+const MISSED_MAX: usize = 1 << 16;
 /// Who passes is counted by these. Trees that have one together, of more lines than this, are waited for together. There may be
 /// any number of frosts.
 const WAYS: usize = 4096;
@@ -37,8 +40,10 @@ pub struct NewFrost {
 /// How a frost has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FrostEnd {
-    /// Somebody has thawed it.
+    /// Somebody who knew its number has thawed it: whoever it is for.
     Thawed,
+    /// Somebody has thawed whatever a line was in.
+    ThawedByAnybody,
     /// Its time was over.
     TimedOut,
     /// The store was closed, or what it was begun for could not be done.
@@ -87,6 +92,10 @@ struct Table {
     /// Trees of which the kernel hands over pages, or is told, each as often as somebody waits for that.
     handed_over: Vec<u32>,
     ended: Vec<Frost>,
+    /// Numbers and trees of those that have ended, but were not thawed by whom they were for: he may rely on them still.
+    missed: BTreeSet<(u64, u32)>,
+    /// Up to this number some of these are not there any more.
+    forgotten: u64,
     /// Of the last.
     number: u64,
     /// No more begin.
@@ -103,6 +112,14 @@ impl Table {
         if end == FrostEnd::TimedOut {
             let by = names::shown_bytes(&frost.new.by.command);
             log::warn!("a freeze ('{by}') has ended by itself after {:?}", frost.new.timeout);
+        }
+        if end != FrostEnd::Thawed {
+            self.missed.extend(frost.new.lines.iter().map(|(_, tree)| (frost.number, *tree)));
+            while self.missed.len() > MISSED_MAX
+                && let Some((number, _)) = self.missed.pop_first()
+            {
+                self.forgotten = self.forgotten.max(number);
+            }
         }
         self.ended.push(frost.clone());
         let excess = self.ended.len().saturating_sub(ENDED_MAX);
@@ -138,6 +155,12 @@ impl Default for Frosts {
     }
 }
 
+/// Since 1970.
+fn micros(time: Timestamp) -> u64 {
+    let micros = time.secs.saturating_mul(1_000_000).saturating_add(i64::from(time.nanos / 1000));
+    u64::try_from(micros).unwrap_or(0)
+}
+
 fn way_of(tree: u32) -> usize {
     tree as usize % WAYS
 }
@@ -170,6 +193,13 @@ impl Drop for HandingOver<'_> {
 }
 
 impl Frosts {
+    /// Those of a file system that is opened now. What has begun before has ended with the mount of then.
+    pub fn opened_at(now: Timestamp) -> Frosts {
+        let first = micros(now);
+        let table = Table { number: first, forgotten: first, ..Table::default() };
+        Frosts { table: Mutex::new(table), ..Frosts::default() }
+    }
+
     /// For a request that changes something in this tree: kept until that is done. None while that would have to wait.
     pub fn pass(&self, tree: u32) -> Option<PassingRequest<'_>> {
         let way = way_of(tree);
@@ -247,9 +277,7 @@ impl Frosts {
             return None;
         }
         // Numbers get known outside, where there are other stores, and are kept over the end of a mount.
-        let micros =
-            new.since.secs.saturating_mul(1_000_000).saturating_add(i64::from(new.since.nanos / 1000));
-        table.number = u64::try_from(micros).unwrap_or(0).max(table.number + 1);
+        table.number = micros(new.since).max(table.number + 1);
         let number = table.number;
         let timeout = new.timeout;
         table.lasting.push(Lasting { number, new, until: None, waiting: 0 });
@@ -330,14 +358,14 @@ impl Frosts {
         self.table.lock().ended.iter().rev().find(|frost| numbers.contains(&frost.number)).cloned()
     }
 
-    /// True if this tree was in one of these whose time was over, and is in none of them any more.
+    /// True if this tree was in one of these that has ended before whoever knew its number thawed it, or may have been, and is in none
+    /// of them any more.
     pub fn is_missed(&self, tree: u32, numbers: &[u64]) -> bool {
-        let of_tree = |frost: &Frost| {
-            numbers.contains(&frost.number) && frost.new.lines.iter().any(|(_, of_line)| *of_line == tree)
-        };
-        let lasts = self.all().iter().any(of_tree);
-        let table = self.table.lock();
-        !lasts && table.ended.iter().any(|frost| of_tree(frost) && frost.end == Some(FrostEnd::TimedOut))
+        let mut table = self.table.lock();
+        self.end_in_time(&mut table);
+        let is_missed = |number| number <= table.forgotten || table.missed.contains(&(number, tree));
+        let lasts = table.lasting.iter().any(|frost| numbers.contains(&frost.number) && frost.has(tree));
+        !lasts && numbers.iter().any(|number| is_missed(*number))
     }
 
     /// The last one that this tree was in and that has ended.
@@ -383,6 +411,28 @@ mod tests {
         assert!(passed.load(SeqCst) && frosts.end(number, FrostEnd::Thawed).is_none());
         assert_eq!(frosts.last_of(7).unwrap().end, Some(FrostEnd::Thawed));
         assert!(frosts.last_of(8).is_none());
+    }
+
+    #[test]
+    fn what_is_forgotten_counts_as_missed() {
+        let frosts = Frosts::default();
+        let [first, second] =
+            [0, 1].map(|_| begin(&frosts, 7, LONG).and_then(|n| frosts.end(n, FrostEnd::Thawed)));
+        let [first, second] = [first, second].map(|frost| frost.unwrap().number);
+        assert!(![first, second].iter().any(|n| frosts.is_missed(7, &[*n])));
+        // One of more trees than are remembered, and one that ends after it.
+        let early = begin(&frosts, 7, LONG).unwrap();
+        let lines = (8..=8 + MISSED_MAX as u32).map(|tree| (LineId(u64::from(tree)), tree)).collect();
+        let (by, since) = (Provenance::default(), Timestamp { secs: 1, nanos: 2 });
+        let many = NewFrost { lines, by, since, timeout: LONG };
+        let many = frosts.begin(many, Instant::now() + LONG).unwrap();
+        frosts.end(many, FrostEnd::TimedOut);
+        frosts.end(early, FrostEnd::TimedOut);
+        assert!([8, 9].iter().all(|tree| frosts.is_missed(*tree, &[many])) && frosts.is_missed(7, &[early]));
+        assert!(frosts.is_missed(7, &[first]), "how it ended is not known any more");
+        let last = begin(&frosts, 7, LONG).unwrap();
+        frosts.end(last, FrostEnd::Thawed);
+        assert!(!frosts.is_missed(7, &[last]));
     }
 
     #[test]

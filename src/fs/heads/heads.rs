@@ -92,7 +92,7 @@ impl Heads {
             shown: Shown::default(),
             known_dirs: KnownDirs::default(),
             standstill: Standstill::default(),
-            frosts: Frosts::default(),
+            frosts,
             rested: AtomicU64::new(0),
             commits_ended: AtomicU64::new(0),
             main: RwLock::new(main),
@@ -108,6 +108,7 @@ impl Heads {
         !self.volume.knows_homes() || self.rested.load(Relaxed) == self.stamp()
     }
 
+        let frosts = Frosts::opened_at(clock.now());
     /// Another number after each commit and each snapshot. An epoch begins before its commit has ended, and what is free by
     /// that is to be seen only then.
     pub fn stamp(&self) -> u64 {
@@ -279,7 +280,7 @@ impl Heads {
         self.frosts.number_of(head.node(Ino::ROOT).tree())
     }
 
-    /// What a snapshot of a line is that is to be taken in these frosts, if any are given: as after a crash if the time of theirs is over.
+    /// What a snapshot of a line is that is to be taken in these frosts, if any are given: as after a crash if they were over before they were to be.
     pub fn level_of(&self, head: &Head, level: Consistency, frosts: &[u64]) -> Consistency {
         let is_missed = !frosts.is_empty() && self.frosts.is_missed(head.node(Ino::ROOT).tree(), frosts);
         if is_missed { Consistency::Crash } else { level }

@@ -5,8 +5,8 @@ use crate::format::LineId;
 use crate::format::provenance::Reason;
 use crate::format::view::Consistency;
 use crate::fs::{
-    FreezeDone, FreezeOrder, Frost, FrostEnd, NamedPath, OpenForWriting, PromotionOrder, Reached, RestoreOrder,
-    ThawDone,
+    FreezeDone, FreezeOrder, Frost, FrostEnd, NamedPath, OpenForWriting, PromotionOrder, Reached,
+    RestoreOrder, ThawDone,
 };
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -80,10 +80,43 @@ fn a_snapshot_after_its_frost_is_as_after_a_crash() {
     let frost = freeze(&t, LONG);
     assert_eq!(made("another's", &[late.number]), Consistency::Crash);
     assert_eq!(made("in time", &[late.number, frost.number]), Consistency::Application);
-    t.fs.thaw(ROOT, &[]).unwrap();
+    t.fs.thaw(ROOT, &[frost.number]).unwrap();
     // Who thaws before does not want it for the snapshot; of other stores nothing is known.
     assert_eq!(made("thawed", &[frost.number]), Consistency::Application);
     assert_eq!(made("elsewhere", &[u64::MAX]), Consistency::Application);
+    // Somebody else who thaws it does not know for what it is.
+    let taken = freeze(&t, LONG);
+    t.fs.thaw(ROOT, &[]).unwrap();
+    assert_eq!(made("taken", &[taken.number]), Consistency::Crash);
+    // However many others come and go.
+    let x = t.mkdir(CLONEDIR, "x").unwrap();
+    for _ in 0..17 {
+        let FreezeDone::Frozen(other) = t.fs.freeze(&FreezeOrder { at: x, ..order(LONG) }).unwrap() else {
+            panic!("it is free")
+        };
+        t.fs.thaw(x, &[other.number]).unwrap();
+    }
+    assert_eq!(made("much later", &[late.number]), Consistency::Crash);
+    assert_eq!(made("taken much earlier", &[taken.number]), Consistency::Crash);
+    assert_eq!(made("thawed much earlier", &[frost.number]), Consistency::Application);
+}
+
+#[test]
+fn a_frost_that_the_end_of_the_mount_has_ended_is_missed() {
+    let t = T::new();
+    let frost = freeze(&t, LONG);
+    t.fs.end_frosts();
+    let clock = Clock::manual(2000);
+    let fs = Fs::open(t.fs.volume().clone(), FsOptions::default(), clock.clone()).unwrap();
+    let t = T { head: fs.heads.main(), fs, clock };
+    let made = |name: &str, frosts: &[u64]| {
+        let reached = Reached { level: Consistency::Application, frosts };
+        t.fs.create_snapshot_as(ROOT, name.as_bytes(), &Reason::User.into(), reached).unwrap();
+        t.fs.volume().find_snapshot(LineId::MAIN, name.as_bytes()).unwrap().consistency
+    };
+    assert_eq!(made("late", &[frost.number]), Consistency::Crash);
+    let frost = freeze(&t, LONG);
+    assert_eq!(made("in time", &[frost.number]), Consistency::Application);
 }
 
 #[test]
