@@ -22,4 +22,4 @@ mod session;
 
 pub use flusher::run_flusher;
 pub use mount::{Options, bind, check_point, clear_if_dead, remount, unmount};
-pub use session::{Connection, Mounted, Unmounter};
+pub use session::{Connection, Mounted, Unmounter, own_devices};

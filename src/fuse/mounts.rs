@@ -80,13 +80,13 @@ pub fn at(point: &Path) -> io::Result<Option<Mount>> {
 
 /// The topmost mount that `path` (absolute, without `..` or links) is in.
 pub fn containing(path: &Path) -> io::Result<Option<Mount>> {
-    let mut best: Option<Mount> = None;
-    for m in all()?.into_iter().filter(|m| path.starts_with(&m.point)) {
-        if best.as_ref().is_none_or(|b| m.point.components().count() >= b.point.components().count()) {
-            best = Some(m);
-        }
-    }
-    Ok(best)
+    Ok(containing_in(&all()?, path).cloned())
+}
+
+/// The same among all mounts.
+pub fn containing_in<'a>(all: &'a [Mount], path: &Path) -> Option<&'a Mount> {
+    let on_the_way = all.iter().filter(|m| path.starts_with(&m.point));
+    on_the_way.max_by_key(|m| m.point.components().count()) // the last of several
 }
 
 /// A mount that hides `target`: over it, or over a directory on the way to it. Of several the one nearest to the root, which

@@ -15,6 +15,7 @@ use crate::ops::{KernelRef, Operations};
 use crate::sys::mount::errno;
 use crate::sys::process;
 use fuser::{Config, InitFlags, Session, SessionACL};
+use parking_lot::Mutex;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -71,6 +72,17 @@ pub struct Unmounter {
     connection: Connection,
 }
 
+/// The mounts that this process serves, by the device numbers of their files.
+static OWN: Mutex<Vec<(Connection, (u32, u32))>> = Mutex::new(Vec::new());
+
+/// The device numbers of the mounts that this process serves, wherever they are in sight: it asks them for nothing, and what it is to
+/// go by is not read from there.
+pub fn own_devices() -> Vec<(u32, u32)> {
+    let mut own = OWN.lock();
+    own.retain(|(connection, _)| connection.is_mounted());
+    own.iter().map(|(_, device)| *device).collect()
+}
+
 /// What is asked of the kernel. Not among them, because fuser 0.18.0 lists but does not implement them: SETXATTR_EXT,
 /// SECURITY_CTX, CREATE_SUPP_GROUP, ALLOW_IDMAP, OVER_IO_URING, HAS_RESEND, REQUEST_TIMEOUT. Locks are left to the
 /// kernel (all kinds work then), hence no POSIX_LOCKS and no FLOCK_LOCKS. No ASYNC_DIO: the kernel does not drop cached
@@ -114,6 +126,7 @@ impl Mounted {
             }
         };
         let mounted = Mounted { point, mount, kernel, flusher, connection, serving };
+        OWN.lock().push((mounted.connection(), mount.device));
         // Served by the threads that just started: the first proof that the mount works.
         if let Err(e) = mounted.flusher.attend(mount) {
             let _ = mounted.unmounter().detach();

@@ -227,7 +227,7 @@ pub fn lock_range(fd: BorrowedFd<'_>, how: Flock, start: u64, len: u64) -> io::R
     Err(if held { io::ErrorKind::WouldBlock.into() } else { error })
 }
 
-/// The numbers by which sysfs knows a device: of its `st_rdev`.
+/// The numbers by which sysfs and `mountinfo` know a device: of its `st_rdev`, or the `st_dev` of its files.
 #[must_use]
 pub fn device_numbers(rdev: u64) -> (u32, u32) {
     (libc::major(rdev), libc::minor(rdev))

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -329,6 +329,23 @@ fn hooks_are_run_around_a_snapshot() {
     p.check();
 }
 
+/// Another mount, which goes in the end, also when the test fails.
+struct Over(PathBuf);
+
+impl Over {
+    /// None without the right to make it.
+    fn new(p: &Place, args: &[&str], at: &str) -> Option<Over> {
+        let mounted = Command::new("mount").args(args).current_dir(&p.dir.0).status().unwrap();
+        mounted.success().then(|| Over(p.at(at)))
+    }
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        let _gone = Command::new("umount").arg(&self.0).status();
+    }
+}
+
 #[test]
 fn hooks_of_the_host_are_run_around_scheduled_snapshots() {
     if !can_mount() {
@@ -465,6 +482,23 @@ fn hooks_of_the_host_are_run_around_scheduled_snapshots() {
     assert_eq!(run("inside").code, 0);
     let error = state("inside")["error"].to_string();
     assert!(error.contains("in the store itself"), "{error}");
+    p.umount();
+    // Neither when it is in sight elsewhere, and something else where it was mounted.
+    fs::create_dir(p.at("bound")).unwrap();
+    let mut mount = p.command(&["mount", "store", "mnt", "--log", p.at("log").to_str().unwrap()]);
+    assert!(mount.env("SNAPFS_HOOKS_DIR", p.at("bound/hooks.d")).status().unwrap().success());
+    p.ok(&["schedule", "mnt", "--name", "bound", "every=1d", "keep=2d", "always", "timer=off"]);
+    let bound = Over::new(&p, &["--bind", "mnt", "bound"], "bound");
+    let covering = bound.as_ref().and_then(|_| Over::new(&p, &["-t", "tmpfs", "none", "mnt"], "mnt"));
+    if covering.is_some() {
+        assert_eq!(p.run(&["schedule", "bound", "--run", "--name", "bound"]).code, 0);
+        let all = p.json(&["schedule", "bound", "--json"]);
+        let taken = all.as_array().unwrap().iter().find(|one| one["name"] == "bound").unwrap();
+        assert!(taken["error"].to_string().contains("in the store itself"), "{taken}");
+    } else {
+        eprintln!("SKIPPED: no right to mount something over the mount");
+    }
+    drop((covering, bound));
     p.umount();
     p.check();
 }

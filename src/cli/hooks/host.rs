@@ -10,13 +10,13 @@ use super::trusted::read_all;
 use crate::cli::create_args::OnPreFailure;
 use crate::format::view::Consistency;
 use crate::fs::{Applications, Fs, Prepared, Reached};
+use crate::fuse;
 use crate::names;
 use parking_lot::Mutex;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::mpsc::{self, Receiver};
@@ -118,8 +118,7 @@ impl HostHooks {
     /// Those for a schedule of a line, in the order of their names, and what is wrong with files.
     fn find(&self, line: &[u8], schedule: &str) -> (Vec<(String, HookFile)>, Vec<String>) {
         // Nothing that is in the store is read for this, by whatever path.
-        let mounted = fs::symlink_metadata(&self.place.mount).ok().map(|point| point.dev());
-        let (mut all, troubles) = read_all(&self.dir, mounted);
+        let (mut all, troubles) = read_all(&self.dir, &fuse::own_devices());
         all.retain(|(_, hook)| {
             let is_here = hook.mount.as_ref().is_none_or(|mount| *mount == self.place.mount)
                 && hook.store.as_ref().is_none_or(|store| self.place.stores.contains(store))

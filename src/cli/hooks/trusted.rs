@@ -1,11 +1,13 @@
 //! Files of the host that may say what is run: of root or of the daemon's own user, and writable by nobody else.
 //!
 //! The same is true of all directories above them, or somebody could put others in their place; who can only add something there
-//! (`/tmp`) cannot. Symbolic links are not followed, and nothing that is in the store itself is read.
+//! (`/tmp`) cannot. Symbolic links are not followed, and nothing that is in the store itself is read, wherever that is mounted: this
+//! process serves it, and asks it for nothing.
 
 use super::file::{self, HookFile};
+use crate::fuse::mounts::{self, Mount};
 use crate::names;
-use crate::sys::{mount::fcntl, process};
+use crate::sys::{device_numbers, mount::fcntl, process};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};
@@ -18,27 +20,22 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 const OTHERS_WRITE: u32 = 0o022;
 const STICKY: u32 = 0o1000;
 
-/// All files in a directory, by name, and what is wrong with others. One that is not there has none. `mounted` is the device that
-/// the store is, as files tell it.
-pub(super) fn read_all(dir: &Path, mounted: Option<u64>) -> (Vec<(String, HookFile)>, Vec<String>) {
+/// All files in a directory, by name, and what is wrong with others. One that is not there has none. `own` are the devices that the
+/// store is, `major:minor`.
+pub(super) fn read_all(dir: &Path, own: &[(u32, u32)]) -> (Vec<(String, HookFile)>, Vec<String>) {
     let (mut all, mut troubles) = (Vec::new(), Vec::new());
-    let listed = match fs::symlink_metadata(dir) {
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) || is_roots(&e) => {
-            return (all, troubles);
-        }
-        Err(e) => Err(e.to_string()),
-        Ok(_) => prove(dir, mounted).and_then(|()| match names_in(dir) {
-            Err(e) if is_roots(&e) => Ok(Vec::new()),
-            found => found.map_err(|e| e.to_string()),
-        }),
-    };
+    let listed = prove(dir, own).and_then(|is_there| match names_in(dir) {
+        _ if !is_there => Ok(Vec::new()),
+        Err(e) if is_roots(&e) => Ok(Vec::new()),
+        found => found.map_err(|e| e.to_string()),
+    });
     let names = listed.unwrap_or_else(|why| {
         troubles.push(format!("{}: hooks are not read: {why}", names::shown(dir)));
         Vec::new()
     });
     for name in names {
         let path = dir.join(&name);
-        match read_file(&path, mounted) {
+        match read_file(&path, own) {
             Ok(Some(hook)) => all.push((names::shown(&name), hook)),
             Ok(None) => {}
             Err(why) => troubles.push(format!("{}: this hook is not read: {why}", names::shown(&path))),
@@ -52,28 +49,44 @@ fn is_roots(e: &io::Error) -> bool {
     e.kind() == ErrorKind::PermissionDenied && process::effective_uid() != 0
 }
 
-/// Refuses a directory in which, or in place of which, somebody else could put something.
-fn prove(dir: &Path, mounted: Option<u64>) -> Result<(), String> {
+/// Refuses a directory in which, or in place of which, somebody else could put something. False if there is none for this daemon.
+fn prove(dir: &Path, own: &[(u32, u32)]) -> Result<bool, String> {
     let is_plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
     if !dir.is_absolute() || !dir.components().all(is_plain) {
         return Err("it is to be a path from the root, without '..'".into());
     }
-    for above in dir.ancestors() {
+    let mounts = mounts::all().map_err(|e| format!("what is mounted cannot be read: {e}"))?;
+    let (mut trouble, all) = (None, dir.ancestors().collect::<Vec<_>>());
+    // From the root, so that nothing is asked of what is not known to be elsewhere than the store.
+    for above in all.into_iter().rev() {
         let told = |why: String| match above == dir {
             true => why,
             false => format!("{}: {why}", names::shown(above)),
         };
-        let meta = fs::symlink_metadata(above).map_err(|e| told(e.to_string()))?;
-        if meta.is_symlink() {
-            return Err(told("it is a symbolic link, and none is followed".into()));
-        }
-        if !meta.is_dir() {
-            return Err(told("it is no directory".into()));
-        }
-        check_trusted(&meta, above != dir && meta.mode() & STICKY != 0).map_err(told)?;
-        check_outside(&meta, mounted).map_err(told)?;
+        check_mount(&mounts, above, own).map_err(told)?;
+        let meta = match fs::symlink_metadata(above) {
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) || is_roots(&e) => {
+                return Ok(false);
+            }
+            meta => meta.map_err(|e| told(e.to_string()))?,
+        };
+        check_outside(&meta, own).map_err(told)?;
+        // That counts only if there is one.
+        let is_good = check_dir(&meta, above != dir && meta.mode() & STICKY != 0);
+        trouble = trouble.or(is_good.map_err(told).err());
     }
-    Ok(())
+    trouble.map_or(Ok(true), Err)
+}
+
+/// One of these directories.
+fn check_dir(meta: &Metadata, others_only_add: bool) -> Result<(), String> {
+    if meta.is_symlink() {
+        return Err("it is a symbolic link, and none is followed".into());
+    }
+    if !meta.is_dir() {
+        return Err("it is no directory".into());
+    }
+    check_trusted(meta, others_only_add)
 }
 
 /// Names of files that are meant, sorted.
@@ -90,7 +103,7 @@ fn names_in(dir: &Path) -> io::Result<Vec<OsString>> {
 }
 
 /// None if it is not for this daemon to read.
-fn read_file(path: &Path, mounted: Option<u64>) -> Result<Option<HookFile>, String> {
+fn read_file(path: &Path, own: &[(u32, u32)]) -> Result<Option<HookFile>, String> {
     let told = |e: io::Error| e.to_string();
     // What is no file is not waited for.
     let flags = fcntl::O_NOFOLLOW | fcntl::O_NONBLOCK;
@@ -106,7 +119,7 @@ fn read_file(path: &Path, mounted: Option<u64>) -> Result<Option<HookFile>, Stri
         return Err("it is no file".into());
     }
     check_trusted(&meta, false)?;
-    check_outside(&meta, mounted)?;
+    check_outside(&meta, own)?;
     let mut text = String::new();
     file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(told)?;
     if text.len() as u64 > FILE_BYTES_MAX {
@@ -126,9 +139,19 @@ fn check_trusted(meta: &Metadata, others_only_add: bool) -> Result<(), String> {
     Ok(())
 }
 
-fn check_outside(meta: &Metadata, mounted: Option<u64>) -> Result<(), String> {
-    match mounted {
-        Some(device) if device == meta.dev() => Err("it is in the store itself".into()),
+/// Refuses what is in the store, by where it is mounted: without a question to it.
+fn check_mount(mounts: &[Mount], path: &Path, own: &[(u32, u32)]) -> Result<(), String> {
+    refuse_own(mounts::containing_in(mounts, path).map(|mount| mount.device), own)
+}
+
+/// The same by what was found.
+fn check_outside(meta: &Metadata, own: &[(u32, u32)]) -> Result<(), String> {
+    refuse_own(Some(device_numbers(meta.dev())), own)
+}
+
+fn refuse_own(device: Option<(u32, u32)>, own: &[(u32, u32)]) -> Result<(), String> {
+    match device {
+        Some(device) if own.contains(&device) => Err("it is in the store itself".into()),
         _ => Ok(()),
     }
 }
@@ -143,7 +166,7 @@ mod tests {
     fn only_what_nobody_else_can_write_is_read() {
         let state = StateDir::new().unwrap();
         let dir = state.path().join("hooks.d");
-        let read_all = |dir: &Path| read_all(dir, None);
+        let read_all = |dir: &Path| read_all(dir, &[]);
         assert_eq!(read_all(&dir), (Vec::new(), Vec::new()));
         fs::create_dir(&dir).unwrap();
         let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -161,8 +184,8 @@ mod tests {
         assert_eq!(all.iter().map(|(name, _)| &name[..]).collect::<Vec<_>>(), ["a.toml", "b.toml"]);
         assert_eq!(troubles, Vec::<String>::new());
         // What is in the store says nothing, wherever that is mounted.
-        let device = fs::metadata(&dir).unwrap().dev();
-        let (none, troubles) = super::read_all(&dir, Some(device));
+        let device = device_numbers(fs::metadata(&dir).unwrap().dev());
+        let (none, troubles) = super::read_all(&dir, &[(u32::MAX, 0), device]);
         assert!(none.is_empty() && troubles[0].contains("in the store itself"), "{troubles:?}");
         // Neither what others can write to, nor what leads elsewhere, is too long or says nothing that is understood.
         mode(&dir.join("a.toml"), 0o664);
