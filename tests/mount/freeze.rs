@@ -5,11 +5,11 @@ mod place;
 mod raw;
 
 use guard::can_mount;
-use place::{Place, names, wait};
+use place::{Place, names, said, wait};
 use serde_json::Value;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -499,6 +499,79 @@ fn hooks_of_the_host_are_run_around_scheduled_snapshots() {
         eprintln!("SKIPPED: no right to mount something over the mount");
     }
     drop((covering, bound));
+    p.umount();
+    p.check();
+}
+
+/// Servers are played: what counts is where they say that they are.
+#[test]
+fn ready_made_hooks_want_all_of_a_database_in_the_line_of_the_snapshot() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    p.ok(&["clone", "mnt", "x"]);
+    let (here, clone) = (p.path("db"), p.path(".clones/x/part"));
+    fs::create_dir_all(here.join("bank")).unwrap();
+    fs::create_dir(&clone).unwrap();
+    let program = |name: &str, text: &str| {
+        let text = text.replace("HERE", here.to_str().unwrap()).replace("CLONE", clone.to_str().unwrap());
+        fs::write(p.at(name), format!("#!/bin/sh\n{text}\n")).unwrap();
+        fs::set_permissions(p.at(name), fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let hooks = Path::new(env!("CARGO_MANIFEST_DIR")).join("mount-helpers/hooks");
+    let create = |target: &str, name: &str, hook: &str, arguments: &str| {
+        let [pre, post] = ["pre", "post"].map(|part| format!("'{}/{hook}' {part}", hooks.display()));
+        let mut create =
+            p.command(&["create", target, name, "--pre", &format!("{pre} {arguments}"), "--post", &post]);
+        let all = [("PSQL", "psql"), ("MARIADB", "mariadb"), ("SQLITE", "sqlite")];
+        said(create.envs(all.map(|(key, name)| (key, p.at(name)))))
+    };
+    let refused = |target: &str, hook: &str, arguments: &str, what: &str| {
+        let said = create(target, "refused", hook, arguments);
+        assert!(said.code == 1 && said.err.contains(&format!("{what} is not in the line of")), "{said:?}");
+    };
+    let made = |target: &str, name: &str, hook: &str| {
+        let said = create(target, name, hook, "");
+        assert_eq!(said.code, 0, "{said:?}");
+    };
+
+    // A part of it is in a clone, which is on the same device.
+    program("psql", "case \"$*\" in *data_directory*) echo HERE ;; *tablespace*) cat HERE/../spaces ;; esac");
+    fs::write(p.path("spaces"), "").unwrap();
+    symlink(&clone, here.join("pg_wal")).unwrap();
+    refused("mnt", "postgresql", "", "pg_wal");
+    fs::remove_file(here.join("pg_wal")).unwrap();
+    fs::create_dir(here.join("pg_wal")).unwrap();
+    made("mnt", "pg", "postgresql");
+    assert_eq!(consistency(&p, "pg"), "application");
+    fs::write(p.path("spaces"), format!("{}\n{}\n", here.display(), clone.display())).unwrap();
+    refused("mnt", "postgresql", "", "part");
+    // All of it is in another line than the one that is asked for.
+    refused("mnt/.clones/x", "postgresql", "", "db");
+
+    let variables =
+        "case \"$*\" in *SHOW*) printf 'datadir\\tHERE/\\ninnodb_log_group_home_dir\\tLOGS\\n' ;; *) ";
+    let mariadb = |logs: &str| {
+        program(
+            "mariadb",
+            &format!("{}sed -un 's/^system //p' | sh ;; esac", variables.replace("LOGS", logs)),
+        );
+    };
+    mariadb("CLONE");
+    refused("mnt", "mariadb", "", "part");
+    mariadb("./");
+    made("mnt", "maria", "mariadb");
+    fs::write(clone.join("t"), "").unwrap();
+    symlink(clone.join("t"), here.join("bank/t.MYD")).unwrap();
+    refused("mnt", "mariadb", "", "t.MYD");
+    fs::remove_file(here.join("bank/t.MYD")).unwrap();
+    fs::write(here.join("bank/t.isl"), format!("{}/t", clone.display())).unwrap();
+    refused("mnt", "mariadb", "", "part/t");
+
+    symlink(clone.join("t"), here.join("t.db")).unwrap();
+    refused("mnt", "sqlite", &format!("'{}'", here.join("t.db").display()), "t.db");
     p.umount();
     p.check();
 }
