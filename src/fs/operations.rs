@@ -1,7 +1,7 @@
 //! [`Operations`] for [`Fs`]: each request goes to the room that does it.
 
 use super::file_system::Fs;
-use super::heads::{Target, snapdir_node, target, tell_blocks};
+use super::heads::{NamedNode, OpenBy, Target, snapdir_node, target, tell_blocks};
 use super::listing::Listing;
 use super::past::clonedir_ttl;
 use super::{attributes, content, names};
@@ -11,9 +11,14 @@ use crate::ops::*;
 use std::time::Duration;
 
 impl Fs {
-    /// The kernel is being told of what was found or made.
-    fn answer(&self, done: Result<Entry>) -> Result<Entry> {
-        done.inspect(|entry| self.heads.tell(entry))
+    /// The kernel is being told of what was found.
+    fn found(&self, done: Result<Entry>) -> Result<Entry> {
+        done.inspect(|entry| self.heads.tell(&entry.into()))
+    }
+
+    /// Or of what was made.
+    fn made(&self, done: Result<Entry>) -> Result<Entry> {
+        done.inspect(|entry| self.heads.tell_made(&entry.into()))
     }
 }
 
@@ -39,7 +44,13 @@ impl Operations for Fs {
     }
 
     fn lookup(&self, _caller: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry> {
-        self.answer(names::find(&self.past, parent, name))
+        self.found(names::find(&self.past, parent, name))
+    }
+
+    fn lookup_by_number(&self, _caller: &Caller, node: NodeId, generation: u64) -> Result<Entry> {
+        let found = names::find(&self.past, node, b".")?;
+        // Of what is refused nobody is told.
+        if found.generation == generation { self.found(Ok(found)) } else { Err(Error::NotFound) }
     }
 
     fn forget(&self, node: NodeId) {
@@ -98,7 +109,7 @@ impl Operations for Fs {
         mode: u32,
         rdev: u32,
     ) -> Result<Entry> {
-        self.answer(self.commits.with_space(|| match kind {
+        self.made(self.commits.with_space(|| match kind {
             FileType::Directory | FileType::Symlink => Err(Error::Invalid),
             _ => names::make(
                 &self.heads,
@@ -111,7 +122,7 @@ impl Operations for Fs {
     }
 
     fn mkdir(&self, caller: &Caller, parent: NodeId, name: &[u8], mode: u32) -> Result<Entry> {
-        self.answer(self.commits.with_space(|| match target(parent) {
+        self.made(self.commits.with_space(|| match target(parent) {
             Target::Snapdir(_) => self.past.make_in_snapdir(parent, name, caller.uid),
             Target::Clonedir => self.past.make_in_clonedir(parent, name, caller.uid),
             _ => {
@@ -160,9 +171,7 @@ impl Operations for Fs {
     }
 
     fn symlink(&self, caller: &Caller, parent: NodeId, name: &[u8], target: &[u8]) -> Result<Entry> {
-        self.answer(
-            self.commits.with_space(|| names::make_symlink(&self.heads, caller, parent, name, target)),
-        )
+        self.made(self.commits.with_space(|| names::make_symlink(&self.heads, caller, parent, name, target)))
     }
 
     fn rename(
@@ -190,7 +199,7 @@ impl Operations for Fs {
     }
 
     fn link(&self, _caller: &Caller, node: NodeId, new_parent: NodeId, new_name: &[u8]) -> Result<Entry> {
-        self.answer(self.commits.with_space(|| names::make_link(&self.heads, node, new_parent, new_name)))
+        self.made(self.commits.with_space(|| names::make_link(&self.heads, node, new_parent, new_name)))
     }
 
     fn caching(&self, node: NodeId, no_atime: bool) -> Caching {
@@ -207,7 +216,7 @@ impl Operations for Fs {
     }
 
     fn open_at_once(&self, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Opening> {
-        content::open_file(&self.commits, caller, node, flags)
+        content::open_file(&self.commits, caller, (node, OpenBy::Number), flags)
     }
 
     fn create(
@@ -280,12 +289,15 @@ impl Operations for Fs {
         plus: bool,
         sink: &mut dyn FnMut(&DirEntry) -> bool,
     ) -> Result<()> {
+        let mut told: Vec<NamedNode> = Vec::new();
         let sink = &mut |entry: &DirEntry| {
             let taken = sink(entry);
-            entry.entry.iter().filter(|_| taken).for_each(|entry| self.heads.tell(entry));
+            told.extend(entry.entry.iter().filter(|_| taken).map(NamedNode::from));
             taken
         };
         names::list(&self.past, handle, Listing { node, after, plus, sink })?;
+        // Of what was found before an error the kernel gets nothing.
+        told.iter().for_each(|named| self.heads.tell(named));
         attributes::accessed(&self.heads, node);
         Ok(())
     }

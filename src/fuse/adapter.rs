@@ -106,11 +106,8 @@ impl Adapter {
             (hidden::attr(), 0)
         } else {
             let (node, generation) = hidden::parse(name).ok_or(Error::NotFound)?;
-            let found = self.changing.ops.lookup(&caller(req, 0), node, b".")?;
-            if found.generation != generation {
-                return Err(Error::NotFound); // what had it is no more
-            }
-            (found.attr, generation)
+            // What had it before is no more.
+            (self.changing.ops.lookup_by_number(&caller(req, 0), node, generation)?.attr, generation)
         };
         Ok(Entry { attr, generation, entry_ttl: Duration::ZERO, attr_ttl: Duration::ZERO })
     }

@@ -393,6 +393,11 @@ pub trait Operations: Send + Sync {
     /// Finds `name` in the directory `parent`. `.` and `..` are answered too, and `.` for everything that is no directory
     /// as well: so a transport finds a node again of which it knows no more than the number (file handles, NFS).
     fn lookup(&self, caller: &Caller, parent: NodeId, name: &[u8]) -> Result<Entry>;
+    /// Finds a node by its number, if it has this generation.
+    fn lookup_by_number(&self, caller: &Caller, node: NodeId, generation: u64) -> Result<Entry> {
+        let found = self.lookup(caller, node, b".")?;
+        if found.generation == generation { Ok(found) } else { Err(Error::NotFound) }
+    }
     /// The kernel dropped the node from its cache.
     fn forget(&self, node: NodeId);
     /// The same; so many answers with this node are taken back. While some are not, the kernel knows it.

@@ -4,23 +4,32 @@ use super::orphan::drop_reference;
 use super::setattr::set_attributes;
 use crate::fs::attributes::flags::check_open;
 use crate::fs::commits::Commits;
-use crate::fs::heads::{Target, opened_to_write, target};
+use crate::fs::heads::{OpenBy, Target, opened_to_write, target};
 use crate::ops::{Caller, Error, FileType, Handle, NodeId, OpenFlags, Opening, Result, SetAttr};
 
 /// See [`Operations::open_at_once`](crate::ops::Operations::open_at_once).
-pub fn open_file(commits: &Commits, caller: &Caller, node: NodeId, flags: OpenFlags) -> Result<Opening> {
+pub fn open_file(
+    commits: &Commits,
+    caller: &Caller,
+    (node, by): (NodeId, OpenBy),
+    flags: OpenFlags,
+) -> Result<Opening> {
     let heads = &commits.heads;
     let view = match target(node) {
         Target::Live(_) if heads.options.read_only && (flags.write || flags.truncate) => {
             return Err(Error::ReadOnly);
         }
-        Target::Live(_) if flags.write || flags.truncate => heads.target(node).map(|_| None)?,
+        Target::Live(_)
+            if (flags.write || flags.truncate) && heads.asked_to_open(node, by)?.0.is_received =>
+        {
+            return Err(Error::ReadOnly);
+        }
         Target::Live(_) => None,
         Target::Snapshot(..) if flags.write || flags.truncate => return Err(Error::ReadOnly),
         Target::Snapshot(slot, _) => Some(heads.snapshot_at(slot)?),
         Target::Snapdir(_) | Target::Clonedir => return Err(Error::IsADirectory),
     };
-    let opening = heads.open(node, view, |inode| {
+    let opening = heads.open((node, by), view, |inode| {
         match inode.kind {
             FileType::Regular => {}
             FileType::Directory => return Err(Error::IsADirectory),
@@ -43,6 +52,7 @@ pub fn open_file(commits: &Commits, caller: &Caller, node: NodeId, flags: OpenFl
             return Err(e);
         }
     }
+    heads.tell_opened(node, handle);
     Ok(Opening::Done(handle))
 }
 

@@ -243,6 +243,13 @@ impl Handles {
         self.0.lock().counts.get(&node).is_some_and(|count| count.writing > 0)
     }
 
+    /// True if handles of the live node are open, and all of them are stale.
+    pub fn are_stale(&self, node: NodeId) -> bool {
+        let t = self.0.lock();
+        let is_of = |n: &u64| t.open.get(n).is_some_and(|open| open.node == node);
+        !t.counts.contains_key(&node) && t.stale.keys().any(is_of)
+    }
+
     /// Live nodes that are open.
     pub fn all(&self) -> Vec<NodeId> {
         self.0.lock().counts.keys().copied().collect()

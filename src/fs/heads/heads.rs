@@ -13,6 +13,7 @@ use super::known_dirs::KnownDirs;
 use super::node::{Target, target};
 use super::shown::Shown;
 use super::standstill::Standstill;
+use super::told::Told;
 use crate::clock::Clock;
 use crate::format::inode::Inode;
 use crate::format::line::LineRecord;
@@ -27,6 +28,29 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// How the kernel comes to what it opens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OpenBy {
+    /// By a number that it has.
+    Number,
+    /// By a name, in the same request.
+    Name,
+}
+
+/// Which file an answer names.
+#[derive(Clone, Copy, Debug)]
+pub struct NamedNode {
+    node: NodeId,
+    kind: FileType,
+    generation: u64,
+}
+
+impl From<&Entry> for NamedNode {
+    fn from(entry: &Entry) -> NamedNode {
+        NamedNode { node: entry.attr.node, kind: entry.attr.kind, generation: entry.generation }
+    }
+}
 
 /// What every room above works on. Any thread may call any method.
 pub struct Heads {
@@ -84,6 +108,7 @@ impl Heads {
             others.insert(slot, head(line, slot));
         }
         let main = head(&top, Slot::MAIN);
+        let frosts = Frosts::opened_at(clock.now());
         Ok(Heads {
             volume,
             options,
@@ -108,7 +133,6 @@ impl Heads {
         !self.volume.knows_homes() || self.rested.load(Relaxed) == self.stamp()
     }
 
-        let frosts = Frosts::opened_at(clock.now());
     /// Another number after each commit and each snapshot. An epoch begins before its commit has ended, and what is free by
     /// that is to be seen only then.
     pub fn stamp(&self) -> u64 {
@@ -212,7 +236,7 @@ impl Heads {
     /// The head and inode of a node that is to be changed.
     pub fn target(&self, node: NodeId) -> Result<(Arc<Head>, Ino)> {
         match target(node) {
-            Target::Live(_) => match self.asked(node)? {
+            Target::Live(_) => match self.asked_to_change(node)? {
                 (head, _) if head.is_received => Err(Error::ReadOnly),
                 found => Ok(found),
             },
@@ -233,16 +257,52 @@ impl Heads {
         Ok((head, ino))
     }
 
+    /// The same if it asks for a change without a handle. Somebody may have a file of an older head open who is meant: as long as
+    /// that may be, it is stale. Whoever has come by a name is asked for that once more by the kernel.
+    pub fn asked_to_change(&self, node: NodeId) -> Result<(Arc<Head>, Ino)> {
+        let (head, ino) = self.asked(node)?;
+        if head.told.as_ref().is_some_and(|told| !told.is_sure(ino)) && self.handles.are_stale(node) {
+            return Err(Error::Stale);
+        }
+        Ok((head, ino))
+    }
+
+    /// The head that a node is of which the kernel opens in this way, and its inode number there.
+    pub fn asked_to_open(&self, node: NodeId, by: OpenBy) -> Result<(Arc<Head>, Ino)> {
+        match by {
+            OpenBy::Number => self.asked(node),
+            OpenBy::Name => self.find(node),
+        }
+    }
+
     /// The kernel is being told of this.
-    pub fn tell(&self, entry: &Entry) {
-        let node = entry.attr.node;
-        let (Target::Live(ino), Ok(head)) = (target(node), self.known_line_of(node)) else { return };
-        if entry.attr.kind == FileType::Directory {
-            self.known_dirs.answer(node);
+    pub fn tell(&self, named: &NamedNode) {
+        self.note(named, Told::add);
+    }
+
+    /// The same of what it has asked to make: it puts away what it had by that number.
+    pub fn tell_made(&self, named: &NamedNode) {
+        self.note(named, Told::add_surely);
+    }
+
+    fn note(&self, named: &NamedNode, add: fn(&Told, Ino)) {
+        let (Target::Live(ino), Ok(head)) = (target(named.node), self.known_line_of(named.node)) else {
+            return;
+        };
+        if named.kind == FileType::Directory {
+            self.known_dirs.answer(named.node);
         } else if let Some(told) = &head.told
-            && entry.generation == u64::from(head.generation(entry.attr.kind).0)
+            && named.generation == u64::from(head.generation(named.kind).0)
         {
-            told.add(ino);
+            add(told, ino);
+        }
+    }
+
+    /// The kernel gets this handle, so it has no other file by the number of the node any more.
+    pub fn tell_opened(&self, node: NodeId, handle: Handle) {
+        let open = self.handles.get_to_read(node, handle).ok().filter(|open| open.node.is_live());
+        if let Some(told) = open.as_ref().and_then(|open| open.head.as_ref()?.told.as_ref()) {
+            told.add_surely(Ino(node.ino()));
         }
     }
 
@@ -343,12 +403,12 @@ impl Heads {
     /// Opens a node that `check` has looked at, which says how. `view` is the snapshot that it is of, none for a head.
     pub fn open(
         &self,
-        node: NodeId,
+        (node, by): (NodeId, OpenBy),
         view: Option<Arc<View>>,
         check: impl FnOnce(&Inode) -> Result<OpenFlags>,
     ) -> Result<Opening> {
         let ino = Ino(node.ino());
-        let head = view.is_none().then(|| self.asked(node)).transpose()?;
+        let head = view.is_none().then(|| self.asked_to_open(node, by)).transpose()?;
         let inode = match (&view, &head) {
             (Some(view), _) => view.inode(ino)?,
             (None, Some((head, _))) => self.view(head)?.inode(ino)?,

@@ -28,6 +28,6 @@ pub use dirty::{Block, Dirty, DirtyBlock, Pass, zero_block};
 pub use frost::{Frost, FrostEnd, NewFrost};
 pub use handle::{Barred, Open, Stale};
 pub use head::{Gate, Head};
-pub use heads::Heads;
+pub use heads::{Heads, NamedNode, OpenBy};
 pub use node::{Target, snapdir_node, target};
 pub use tripwire::{GoneFiles, RollingPoint, Tripwire};

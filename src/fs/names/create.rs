@@ -7,7 +7,7 @@ use super::name::{add_name, add_subdirectories, check_new_name, is_reserved};
 use crate::format::Ino;
 use crate::fs::attributes::{entry, flags, new_child};
 use crate::fs::content::open_file;
-use crate::fs::heads::{Heads, Target, target};
+use crate::fs::heads::{Heads, OpenBy, Target, target};
 use crate::fs::items::Items;
 use crate::fs::past::Past;
 use crate::limits::{LINKS_MAX, SYMLINK_BYTES_MAX};
@@ -105,9 +105,9 @@ pub fn create_file(
             made?
         }
     };
-    past.commits.heads.tell(&entry);
     // Nobody may wait here: the kernel has the directory locked.
-    let handle = open_file(&past.commits, caller, entry.attr.node, flags)?.at_once()?;
+    let handle = open_file(&past.commits, caller, (entry.attr.node, OpenBy::Name), flags)?.at_once()?;
+    past.commits.heads.tell_made(&(&entry).into());
     Ok((entry, handle))
 }
 
@@ -118,7 +118,7 @@ pub fn make_link(heads: &Heads, node: NodeId, parent: NodeId, name: &[u8]) -> Re
     }
     let (head, dir) = heads.target(parent)?;
     let Target::Live(_) = target(node) else { return Err(Error::ReadOnly) };
-    let (_, ino) = heads.asked(node)?;
+    let (_, ino) = heads.asked_to_change(node)?;
     check_new_name(heads, dir, name)?;
     let mut change = heads.change(&head)?;
     change.directory(dir)?;

@@ -8,7 +8,7 @@ use crate::format::dirent::NameBucket;
 use crate::format::{Ino, Key, Kind, Slot};
 use crate::fs::attributes::{entry, entry_in};
 use crate::fs::error::{damaged, inconsistent};
-use crate::fs::heads::{Heads, Target, snapdir_node, target};
+use crate::fs::heads::{Heads, OpenBy, Target, snapdir_node, target};
 use crate::fs::items::Items;
 use crate::fs::listing::Listing;
 use crate::fs::options::{CLONEDIR_NAME, SnapdirMode};
@@ -149,7 +149,7 @@ pub fn open_directory(past: &Past, node: NodeId, flags: OpenFlags) -> Result<Han
         Target::Live(_) => None,
     };
     heads
-        .open(node, view, |inode| match inode.kind {
+        .open((node, OpenBy::Number), view, |inode| match inode.kind {
             FileType::Directory => Ok(flags),
             _ => Err(Error::NotADirectory),
         })?

@@ -156,6 +156,48 @@ fn handles_are_of_their_head_and_directories_go_on() {
 }
 
 #[test]
+fn what_is_changed_through_a_file_of_before_is_not_the_one_of_now() {
+    let t = T::new();
+    let f = t.put(ROOT, "f", b"one");
+    let before = generation(&t, ROOT, "f");
+    t.mkdir(SNAPDIR, "s").unwrap();
+    let old = t.open(f, RO);
+    let mode = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+    let change = || t.fs.setattr(&USER, f, None, &mode).map(drop);
+    let flags = FileFlags { no_dump: true, ..FileFlags::default() };
+    let others = |expected: Result<()>| {
+        assert_eq!(t.fs.setxattr(&USER, f, b"user.a", b"x", XattrMode::Set), expected);
+        assert_eq!(t.fs.removexattr(&USER, f, b"user.a"), expected);
+        assert_eq!(t.fs.set_file_flags(f, flags), expected);
+        assert_eq!(t.fs.link(&USER, f, ROOT, b"link").map(drop), expected);
+    };
+    // A kernel that knew the name only drops it when it is told of another file. What comes then may be about the old one.
+    back(&t, ROOT, "s");
+    t.find(ROOT, "f").unwrap();
+    assert_eq!(change(), Err(Error::Stale));
+    others(Err(Error::Stale));
+    // That it was refused to find it by the generation of before tells it nothing.
+    assert_eq!(t.fs.lookup_by_number(&USER, f, before).map(drop), Err(Error::NotFound));
+    assert_eq!(change(), Err(Error::Stale));
+    assert_eq!(t.fs.getattr(f, None).map(|(attr, _)| attr.mode), Ok(0o644));
+    // Whoever has asked twice has the new one.
+    t.find(ROOT, "f").unwrap();
+    assert_eq!(change(), Ok(()));
+    others(Ok(()));
+    // Or has opened it, for as long as it is there.
+    back(&t, ROOT, "s");
+    let open = t.open(t.find(ROOT, "f").unwrap(), RW);
+    assert_eq!(change(), Ok(()));
+    t.fs.release(open.0, open.1);
+    assert_eq!(change(), Ok(()));
+    // Nobody has one of before any more: what comes is about this one.
+    t.fs.release(old.0, old.1);
+    back(&t, ROOT, "s");
+    t.find(ROOT, "f").unwrap();
+    assert_eq!(change(), Ok(()));
+}
+
+#[test]
 fn files_without_a_name_are_those_of_their_head() {
     let t = T::new();
     let kept = t.put(ROOT, "kept", &[1; 9000]);
