@@ -115,6 +115,13 @@ fn for_programs(answer: &Value, dry_run: bool) -> Value {
     object
 }
 
+/// How far it is, for people.
+fn on_the_way(views: u64, bytes: u64, rate: u64, left: Option<u64>) -> String {
+    let left = left.map(|left| format!(", {} left", output::duration(left))).unwrap_or_default();
+    let (views, bytes, rate) = (counted(views, "snapshot"), output::size(bytes), output::size(rate));
+    format!("{views} to go, {bytes} to come back, {rate}/s{left}")
+}
+
 /// Waits until nothing of what was ever deleted is still to be freed. A signal ends the waiting alone.
 fn wait(client: &Client, json: bool) -> Result<(), Failure> {
     let held = family::hold_signals(&ENDS);
@@ -132,8 +139,29 @@ fn why_not(state: &str) -> String {
     }
 }
 
+/// How fast what is waited for comes back.
+#[derive(Default)]
+struct Rate {
+    /// The most there was to come back, and when, as time since the beginning.
+    most: (u64, Duration),
+}
+
+impl Rate {
+    /// Bytes a second since there was most, when so much has passed and so many bytes are still to come; and how many seconds these take.
+    fn look(&mut self, bytes: u64, passed: Duration) -> (u64, Option<u64>) {
+        if bytes >= self.most.0 {
+            self.most = (bytes, passed);
+        }
+        let (most, since) = self.most;
+        let seconds = passed.saturating_sub(since).as_secs_f64();
+        let rate = if seconds > 0.0 { ((most - bytes) as f64 / seconds) as u64 } else { 0 };
+        (rate, bytes.checked_div(rate))
+    }
+}
+
 fn look_on(client: &Client, json: bool) -> Result<(), Failure> {
     let is_shown = !json && io::stderr().is_terminal();
+    let mut rate = Rate::default();
     let (mut last, mut pause) = (Value::Null, LOOK_AGAIN);
     let (began, mut is_told_of_readers) = (Instant::now(), false);
     let done = loop {
@@ -168,10 +196,13 @@ fn look_on(client: &Client, json: bool) -> Result<(), Failure> {
                 "{start}snapfs: waiting: {what} {is} in use still, by an open file or a working directory in it"
             );
         }
+        let (rate, left) = rate.look(bytes, began.elapsed());
         if json && now != last {
-            written(output::print(&format!("{now}\n")))?;
+            let mut line = now.clone();
+            (line["rate_bytes"], line["eta_seconds"]) = (rate.into(), left.into());
+            written(output::print(&format!("{line}\n")))?;
         } else if is_shown {
-            let what = format!("{} to go, {} to come back", counted(views, "snapshot"), output::size(bytes));
+            let what = on_the_way(views, bytes, rate, left);
             // Who does not see it misses nothing that counts.
             let _ = write!(io::stderr().lock(), "\r{what}\x1b[K");
         }
@@ -188,4 +219,22 @@ fn look_on(client: &Client, json: bool) -> Result<(), Failure> {
         eprintln!();
     }
     done
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_told_how_fast_it_goes_and_how_long_it_takes() {
+        let mut rate = Rate::default();
+        let mut look = |mib: u64, secs| rate.look(mib << 20, Duration::from_secs(secs));
+        // What there is to come back is known once it is counted.
+        assert_eq!((look(10, 1), look(100, 2)), ((0, None), (0, None)));
+        assert_eq!((look(100, 3), look(80, 5)), ((0, None), (10 << 20, Some(8))));
+        assert_eq!(look(0, 13), (10 << 20, Some(0)));
+        let told = on_the_way(1, 80 << 20, 10 << 20, Some(8));
+        assert_eq!(told, "1 snapshot to go, 80.0 MiB to come back, 10.0 MiB/s, 0:08 left");
+        assert_eq!(on_the_way(2, 512, 0, None), "2 snapshots to go, 512 B to come back, 0 B/s");
+    }
 }

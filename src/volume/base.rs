@@ -157,7 +157,7 @@ impl Volume {
         self.check_writable()?;
         let txn = self.begin(line)?;
         self.reserve_records(txn.state(), RECORDS_OF_A_POINT, ReserveFor::Record)?;
-        self.end_with_point(txn, line, created)
+        self.end_with_point(txn, line, created, &|| 0)
     }
 
     /// Ends a transaction in a line, for which the records of a point are reserved, with a point that has no name.
@@ -166,13 +166,14 @@ impl Volume {
         txn: Txn<'_>,
         line: LineId,
         created: (i64, u32),
+        pause_ns: &dyn Fn() -> u64,
     ) -> Result<Arc<View>> {
         let new = NewSnapshot {
             name: POINT_NAME,
             created,
             consistency: Consistency::FileSystem,
             provenance: &Provenance::default(),
-            pause_ns: &|| 0,
+            pause_ns,
             identity: None,
         };
         let point = txn.state().next_point(line, &new)?;

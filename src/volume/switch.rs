@@ -148,7 +148,8 @@ impl Volume {
     /// Snapshots of a line's own of whose names a second line shows another one.
     pub fn names_of_both(&self, from: LineId, line: LineId) -> Vec<SnapshotInfo> {
         let state = self.state.read();
-        state.lines.names_of_both(&state.history, from, line).map(|record| state.info(record)).collect()
+        let both = state.lines.names_of_both(&state.history, from, line);
+        both.map(|record| state.info(record)).collect()
     }
 
     /// True if a snapshot may get that name, in its line and in another that is to have it.

@@ -78,11 +78,12 @@ impl Volume {
     }
 
     /// A point of a line's head without a name, with what `prepare` adds; there as long as it is read. Nothing is flushed: after a
-    /// crash it is gone.
+    /// crash it is gone. `pause_ns` is as of [`super::NewSnapshot`].
     pub fn rolling_point(
         &self,
         line: LineId,
         created: (i64, u32),
+        pause_ns: &dyn Fn() -> u64,
         prepare: Prepare<'_>,
     ) -> Result<Arc<View>> {
         self.check_writable()?;
@@ -95,7 +96,7 @@ impl Volume {
             prepare(txn)?;
             txn.switch_to(line)
         })?;
-        let point = self.end_with_point(txn, line, created)?;
+        let point = self.end_with_point(txn, line, created, pause_ns)?;
         let mut turn = self.turn();
         let VolumeState { rolling, history, .. } = turn.alone();
         rolling.retain(|id| history.get(*id).is_some());

@@ -140,6 +140,10 @@ fn hundreds_go_at_once_and_their_space_is_waited_for() {
     assert_eq!(last["deleted"].as_array().map(Vec::len), Some(590), "{last}");
     assert!(last["frees"].as_u64() >= Some(589 * 8192), "{last}");
     assert!(!steps.is_empty() && steps[0]["deleting"].as_u64().is_some(), "{steps:?}");
+    assert!(
+        steps.iter().all(|step| step["rate_bytes"].is_u64() && step.get("eta_seconds").is_some()),
+        "{steps:?}"
+    );
     for key in ["deleting", "freeing_jobs", "freeing_bytes", "snapshots"] {
         assert_eq!(p.number(key), 0, "{key}");
     }

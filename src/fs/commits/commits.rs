@@ -149,6 +149,7 @@ impl Commits {
     pub fn complete_and_hold<'h, T>(
         &self,
         heads: &'h [Arc<Head>],
+        closed: &mut dyn FnMut(Instant),
         point: Point<'_, T>,
     ) -> Result<(T, Vec<HeldGate<'h>>)> {
         let mut held: Vec<HeldGate<'h>> = Vec::new();
@@ -156,7 +157,7 @@ impl Commits {
             gate.share();
             held.push((head, gate));
         };
-        let (done, rounds) = self.complete_heads(heads, &mut |_| (), &mut keep, point)?;
+        let (done, rounds) = self.complete_heads(heads, closed, &mut keep, point)?;
         for ((_, gate), (_, round)) in held.iter_mut().zip(rounds) {
             gate.alone().dirty.end_round(round);
             gate.share();

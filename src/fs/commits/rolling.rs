@@ -10,7 +10,9 @@ use crate::format::{Ino, Key, ViewId};
 use crate::fs::heads::{Head, RollingPoint};
 use crate::ops::{Error, Result};
 use crate::volume::{SnapshotInfo, View};
+use std::cell::Cell;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// While less than one in so many bytes is free nothing is kept that might be wanted.
 const FREE_SHARE_MIN: u64 = 10;
@@ -64,9 +66,12 @@ impl Commits {
             (Some(point), young) => (volume.point(point)?, young.map_or(created, |young| young.created)),
             (None, _) => {
                 let _no_commit = self.hold_off();
-                let made = self.complete(std::slice::from_ref(head), &mut |_| (), &mut |prepare| {
-                    volume.rolling_point(head.line, created, prepare)
-                })?;
+                let closed = Cell::new(Instant::now());
+                let pause_ns = || closed.get().elapsed().as_nanos() as u64;
+                let made =
+                    self.complete(std::slice::from_ref(head), &mut |at| closed.set(at), &mut |prepare| {
+                        volume.rolling_point(head.line, created, &pause_ns, prepare)
+                    })?;
                 (made, created)
             }
         };

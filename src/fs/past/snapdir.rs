@@ -269,12 +269,13 @@ impl Past {
         self.commits.heads.volume.snapshot_info(id).ok_or(Error::Stale)
     }
 
-    /// Makes an automatic snapshot of a head that holds nothing back and whose gate the caller holds, and commits off. False
+    /// Makes an automatic snapshot of a head that holds nothing back and whose gate the caller holds since then, and commits off. False
     /// if the log does not hold it: then the caller's next commit makes it durable. It is told by [`Self::forget_snapdirs`].
     pub fn guard_as_held(
         &self,
         head: &Head,
         provenance: &Provenance,
+        closed: Instant,
         _held: &OneAtATime<'_>,
     ) -> Result<(SnapshotInfo, bool)> {
         let (heads, name) = (&self.commits.heads, self.automatic_name(head, provenance.reason)?);
@@ -284,7 +285,7 @@ impl Past {
             created: (now.secs, now.nanos),
             consistency: Consistency::FileSystem,
             provenance,
-            pause_ns: &|| 0,
+            pause_ns: &|| closed.elapsed().as_nanos() as u64,
             identity: None,
         };
         let (id, durable) = heads.volume.create_snapshot(head.line, &new, &mut |_| Ok(()))?;

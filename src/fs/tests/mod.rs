@@ -22,6 +22,7 @@ mod merge;
 mod merging;
 mod names;
 mod paths;
+mod pause;
 mod planning;
 mod purged_traces;
 mod purging;

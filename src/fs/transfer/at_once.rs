@@ -22,7 +22,7 @@ use crate::volume::{ReserveFor, SnapshotInfo, Turn, View, VolumeError};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often somebody who seems to have a file open is looked for again.
 const CLOSING_ROUNDS: usize = 20;
@@ -117,6 +117,8 @@ struct Held<'h, 'g> {
     settled: Settled,
     /// What it takes over from.
     source: &'h View,
+    /// Since when changes are held up.
+    closed: Instant,
 }
 
 /// Does something with what is held.
@@ -311,8 +313,10 @@ fn hold_still<T>(
     let (commits, heads) = (&past.commits, &past.commits.heads);
     let _no_commit = commits.hold_off();
     let line = order.head.line;
-    let (target, mut gates) =
-        commits.complete_and_hold(lines, &mut |prepare| heads.volume.complete_view(line, prepare))?;
+    let mut closed = Instant::now();
+    let (target, mut gates) = commits.complete_and_hold(lines, &mut |at| closed = at, &mut |prepare| {
+        heads.volume.complete_view(line, prepare)
+    })?;
     let other = order.other.map(|other| heads.view(other)).transpose()?;
     let Some(settled) = settle(&Sides { target: &target, other: other.as_ref() })? else { return Ok(None) };
     if settled.plan.is_empty() {
@@ -332,7 +336,7 @@ fn hold_still<T>(
             &kept
         }
     };
-    act(Held { gate, target: &target, settled, source }).map(Some)
+    act(Held { gate, target: &target, settled, source, closed }).map(Some)
 }
 
 /// The change with its guards. `made` is what was changed, from the moment on in which it is to be seen.
@@ -344,10 +348,10 @@ fn guarded(
     made: &mut Option<Transferred>,
 ) -> Refusable<Done> {
     let (heads, line) = (&past.commits.heads, order.head.line);
-    let Held { gate, settled, source, .. } = held;
+    let Held { gate, settled, source, closed, .. } = held;
     // The second is made when the change cannot be taken back any more.
     heads.volume.check_numbers_for_two()?;
-    let (before, _) = past.guard_as_held(order.head, order.provenance, no_snapshot)?;
+    let (before, _) = past.guard_as_held(order.head, order.provenance, closed, no_snapshot)?;
     let (now, mut uncovered) = (heads.clock.now(), None);
     let transferred = (|| {
         let view = heads.volume.snapshot(before.id)?;
@@ -380,7 +384,7 @@ fn guarded(
     let (transferred, view) = transferred?;
     *made = Some(transferred.clone());
     let after = Provenance { reason: Reason::After, ..order.provenance.clone() };
-    let after = past.guard_as_held(order.head, &after, no_snapshot);
+    let after = past.guard_as_held(order.head, &after, closed, no_snapshot);
     let after = after.and_then(|(after, _)| Ok((heads.volume.snapshot(after.id)?, after)));
     let (after_view, after) = after.map_err(|e| {
         Error::Io(format!("the line is changed, and has no snapshot of how it is since: {e}"))
