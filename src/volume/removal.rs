@@ -140,7 +140,9 @@ impl VolumeState {
     pub(super) fn take_unread(&mut self, shared: &Shared, room: u64) -> Vec<ViewId> {
         let go = |id: &&ViewId| !self.is_wanted(**id, shared) && !self.lacks_room(**id, room);
         let unread: Vec<ViewId> = self.postponed.iter().filter(go).copied().collect();
-        unread.iter().for_each(|id| drop(self.postponed.remove(id)));
+        for id in &unread {
+            self.postponed.remove(id);
+        }
         unread
     }
 
