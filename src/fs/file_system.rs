@@ -138,12 +138,6 @@ impl Fs {
         &self.heads.volume
     }
 
-    /// How many have asked for a flush that has not begun.
-    #[cfg(test)]
-    pub fn waiting_fsyncs(&self) -> usize {
-        self.commits.waiting()
-    }
-
     /// Makes a snapshot of the live tree, durable when this returns. Everything whose `write` returned before the call
     /// is in. On an error nothing is left.
     pub fn create_snapshot(&self, name: &[u8], provenance: impl Into<Provenance>) -> Result<ViewId> {

@@ -10,7 +10,7 @@
 
 use super::answering::Answering;
 use super::aside::Aside;
-use super::background::{BACKGROUND_MAX, Background};
+use super::background::{BACKGROUND_MAX, BackgroundRequests};
 use super::changing::Changing;
 use super::convert::{self, caller};
 use super::errno::errno;
@@ -67,7 +67,7 @@ impl Adapter {
         ops: Arc<dyn Operations>,
         profile: Profile,
         flusher: Registered,
-        (answering, background): (Answering, Arc<Background>),
+        (answering, background): (Answering, Arc<BackgroundRequests>),
     ) -> Adapter {
         let locality = Locality::start();
         let aside = Aside::new(ops.clone(), locality.clone());

@@ -62,7 +62,7 @@ impl Allowance {
 
 /// Of one mount. Any thread. The lock is a leaf.
 #[derive(Default)]
-pub(super) struct Background(Mutex<State>);
+pub(super) struct BackgroundRequests(Mutex<State>);
 
 #[derive(Default)]
 struct State {
@@ -75,7 +75,7 @@ struct State {
     is_out_of_reach: bool,
 }
 
-impl Background {
+impl BackgroundRequests {
     /// The connection is this.
     pub(super) fn of(&self, connection: u32) {
         self.0.lock().connection = Some(connection);
@@ -142,7 +142,7 @@ mod tests {
             assert!(threshold < most && most <= u32::from(u16::MAX));
         }
         // Where there is no connection nothing is told, and nobody is held up.
-        let background = Background::default();
+        let background = BackgroundRequests::default();
         background.waiting(1, 1);
         background.waiting(0, 0);
         assert!(background.0.lock().is_out_of_reach);

@@ -5,8 +5,8 @@
 
 use super::answering::Answering;
 use super::aside::Aside;
-use super::background::Background;
-use super::waiting_writes::{Outcome, RoomWait, WaitingWrites, Write};
+use super::background::BackgroundRequests;
+use super::waiting_writes::{RoomWait, WaitEnd, WaitingWrites, Write};
 use crate::ops::{Answer, Error, Handle, NodeId, Operations, ROOM_WAIT_MAX, Result, RoomFor, SyncScope};
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +16,7 @@ pub(super) struct Changing {
     pub(super) ops: Arc<dyn Operations>,
     pub(super) aside: Aside,
     pub(super) answering: Answering,
-    waiting_writes: WaitingWrites,
+    pub(super) waiting_writes: WaitingWrites,
 }
 
 /// Flushes for all who wait, on whatever thread this is dropped: also where none starts for it.
@@ -48,7 +48,7 @@ impl Changing {
         ops: Arc<dyn Operations>,
         aside: Aside,
         answering: Answering,
-        background: Arc<Background>,
+        background: Arc<BackgroundRequests>,
     ) -> Changing {
         Changing { ops, aside, answering, waiting_writes: WaitingWrites::new(background) }
     }
@@ -202,24 +202,21 @@ fn wait_for_room<T, A: FnOnce(Result<T>)>(
     room: RoomWait,
     work: &impl Fn(&dyn Operations) -> Result<T>,
     mut answer: A,
-) -> Outcome {
+) -> WaitEnd {
     let mut until = None;
     loop {
         let thawed = about.node.map(|node| ops.wait_to_change(Some(node)));
         let until = *until.get_or_insert_with(|| Instant::now() + ROOM_WAIT_MAX);
         match attempt(ops, about, work, answer) {
             Some(again) => answer = again,
-            None => return Outcome::Done,
+            None => return WaitEnd::Done,
         }
         // Whoever makes room holds nothing.
         drop(thawed);
         let left = until.saturating_duration_since(Instant::now());
         if room == RoomWait::Over || left.is_zero() || !ops.make_room(about.wanted, left) {
             answer(Err(Error::NoSpace));
-            return Outcome::Refused;
+            return WaitEnd::Refused;
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,6 +8,8 @@ mod answering;
 mod aside;
 mod background;
 mod changing;
+#[cfg(test)]
+mod changing_tests;
 mod convert;
 mod errno;
 mod flusher;

@@ -6,7 +6,7 @@
 
 use super::adapter::{Adapter, Profile};
 use super::answering::Answering;
-use super::background::Background;
+use super::background::BackgroundRequests;
 use super::flusher::Flusher;
 use super::kernel::FuseKernel;
 use super::mount::{self, Options};
@@ -252,7 +252,7 @@ fn serve(
     ops: Arc<dyn Operations>,
     flusher: &Arc<Flusher>,
     fd: OwnedFd,
-    (connection, background): (&Arc<OwnedFd>, &Arc<Background>),
+    (connection, background): (&Arc<OwnedFd>, &Arc<BackgroundRequests>),
     options: &Options,
 ) -> Result<Serving, String> {
     let refused = |e: io::Error| format!("the kernel refuses the connection: {e}");

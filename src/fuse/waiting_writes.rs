@@ -4,7 +4,7 @@
 //! dirty. They are kept here, and not on threads: a tree that waits for long takes few of these, and none from other trees.
 
 use super::aside::Aside;
-use super::background::Background;
+use super::background::BackgroundRequests;
 use crate::ops::Operations;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
@@ -17,7 +17,7 @@ const THREADS_MAX: usize = 16;
 const THREADS_OF_ALL: usize = 128;
 
 /// A write that waits.
-pub(super) type Write = Box<dyn FnOnce(&dyn Operations, RoomWait) -> Outcome + Send>;
+pub(super) type Write = Box<dyn FnOnce(&dyn Operations, RoomWait) -> WaitEnd + Send>;
 
 /// Whether a write that is refused for want of space may wait for room.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) enum RoomWait {
 
 /// How a write has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum WaitEnd {
     /// It is answered.
     Done,
     /// It was refused for want of space, and room was waited for, or is not to be had.
@@ -41,7 +41,7 @@ pub(super) enum Outcome {
 #[derive(Clone)]
 pub(super) struct WaitingWrites {
     trees: Arc<Mutex<Trees>>,
-    background: Arc<Background>,
+    background: Arc<BackgroundRequests>,
 }
 
 #[derive(Default)]
@@ -70,7 +70,7 @@ struct Waiting {
 }
 
 impl WaitingWrites {
-    pub(super) fn new(background: Arc<Background>) -> WaitingWrites {
+    pub(super) fn new(background: Arc<BackgroundRequests>) -> WaitingWrites {
         WaitingWrites { trees: Arc::default(), background }
     }
 
@@ -133,7 +133,7 @@ impl Worker {
             let outcome = write(ops, room);
             let trees = &mut *self.waiting.trees.lock();
             self.waiting.answered(trees, 1, bytes);
-            if outcome == Outcome::Refused
+            if outcome == WaitEnd::Refused
                 && let Some(queue) = trees.queues.get_mut(&self.tree)
             {
                 queue.refused = Some(Instant::now());

@@ -69,12 +69,6 @@ impl Commits {
         self.started.load(Ordering::SeqCst)
     }
 
-    /// How many wait for a flush that has not begun.
-    #[cfg(test)]
-    pub fn waiting(&self) -> usize {
-        self.waiting.count()
-    }
-
     /// What puts content of `head` onto the device.
     pub fn stager<'a>(&'a self, head: &'a Head) -> Stager<'a> {
         Stager { volume: &self.heads.volume, head }

@@ -24,12 +24,6 @@ impl Waiting {
         !std::mem::replace(&mut state.flushing, true)
     }
 
-    /// How many wait for a flush that has not begun.
-    #[cfg(test)]
-    pub fn count(&self) -> usize {
-        self.0.lock().answers.len()
-    }
-
     /// Everybody who waits, for who flushes.
     pub fn take(&self) -> Vec<Answer> {
         std::mem::take(&mut self.0.lock().answers)

@@ -319,7 +319,8 @@ fn a_creation_that_finds_snapdir_counts_no_answer() {
 
 #[test]
 fn what_the_log_did_not_take_is_not_answered_as_done() {
-    let requests: [&dyn Fn(&T, NodeId) -> Result<()>; 9] = [
+    type Request<'r> = &'r dyn Fn(&T, NodeId) -> Result<()>;
+    let requests: [Request; 9] = [
         &|t, _| t.fs.create(&USER, ROOT, b"new", 0o644, RW).map(drop),
         &|t, _| t.fs.mkdir(&USER, ROOT, b"new", 0o755).map(drop),
         &|t, _| t.fs.symlink(&USER, ROOT, b"new", b"f").map(drop),

@@ -1,22 +1,25 @@
 //! Requests that wait, or take long, and who goes on meanwhile: with a file system on a slow disk, and without a kernel.
 
-use super::*;
+use super::answering::Answering;
+use super::aside::Aside;
+use super::changing::Changing;
 use crate::clock::Clock;
 use crate::device::hanging::Hanging;
 use crate::device::{Device, DeviceError, Sim};
 use crate::fixtures::{RW, SNAPDIR, USER};
 use crate::format::provenance::{Provenance, Reason};
 use crate::fs::{FreezeDone, FreezeOrder, Fs, FsOptions, NamedPath, RestoreOrder, Steps};
-use crate::ops::SetAttr;
+use crate::ops::{Handle, NodeId, Operations, Result, RoomFor, SetAttr, SyncScope};
 use crate::volume::Volume;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{OnceLock, Weak};
-use std::time::Duration;
+use parking_lot::{Condvar, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
 
 const ROOT: NodeId = NodeId::ROOT;
 /// Nothing that ends at all takes so long.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(20);
 
 fn file_system(disk: Arc<dyn Device>, options: FsOptions) -> (Arc<Fs>, Arc<Changing>) {
     let fs = Fs::open(Volume::made_on(disk), options, Clock::manual(1000)).unwrap();
@@ -36,24 +39,23 @@ fn answered<T: Send + 'static>() -> (impl FnOnce(Result<T>) + Send + 'static, Re
     (move |done| drop(sender.send(done)), answer)
 }
 
-/// A disk whose flushes take until somebody else wants one, or a while.
-struct Slow {
+/// A disk that flushes so often as it may.
+struct Flushing {
     sim: Sim,
-    fs: OnceLock<Weak<Fs>>,
-    is_flushing: AtomicBool,
+    /// None: always.
+    may: Mutex<Option<usize>>,
+    changed: Condvar,
+    waiting: AtomicUsize,
 }
 
-const A_WHILE: Duration = Duration::from_millis(200);
-
-/// Waits until it is so, or for a while.
-fn wait_a_while(is_so: impl Fn() -> bool) {
-    let until = Instant::now() + A_WHILE;
-    while !is_so() && Instant::now() < until {
-        std::thread::sleep(Duration::from_micros(100));
+impl Flushing {
+    fn allow(&self, times: Option<usize>) {
+        *self.may.lock() = times;
+        self.changed.notify_all();
     }
 }
 
-impl Device for Slow {
+impl Device for Flushing {
     fn size(&self) -> u64 {
         self.sim.size()
     }
@@ -64,11 +66,14 @@ impl Device for Slow {
         self.sim.write_at(offset, buf)
     }
     fn flush(&self) -> std::result::Result<(), DeviceError> {
-        if let Some(fs) = self.fs.get().and_then(Weak::upgrade) {
-            self.is_flushing.store(true, SeqCst);
-            wait_a_while(|| fs.waiting_fsyncs() > 0);
-            self.is_flushing.store(false, SeqCst);
+        let mut may = self.may.lock();
+        self.waiting.fetch_add(1, SeqCst);
+        while *may == Some(0) {
+            self.changed.wait(&mut may);
         }
+        self.waiting.fetch_sub(1, SeqCst);
+        *may = may.map(|times| times - 1);
+        drop(may);
         self.sim.flush()
     }
     fn back(&self, offset: u64, len: u64) -> std::result::Result<(), DeviceError> {
@@ -81,82 +86,57 @@ impl Device for Slow {
         self.sim.available()
     }
     fn describe(&self) -> String {
-        "a slow disk".into()
+        "a disk that flushes when it may".into()
     }
 }
 
-type Request = Box<dyn FnOnce(&Changing) + Send>;
-
-/// The threads that answer requests, until there are no more.
-fn answer_requests(changing: &Arc<Changing>, threads: usize) -> Sender<Request> {
-    let (sender, requests) = mpsc::channel::<Request>();
-    let requests = Arc::new(parking_lot::Mutex::new(requests));
-    for _ in 0..threads {
-        let (changing, requests) = (changing.clone(), requests.clone());
-        std::thread::spawn(move || {
-            loop {
-                let next = requests.lock().recv();
-                let Ok(request) = next else { return };
-                request(&changing);
-            }
-        });
+/// Waits until it is so, which is soon.
+fn wait(what: &str, is_so: impl Fn() -> bool) {
+    let until = Instant::now() + LONG;
+    while !is_so() {
+        assert!(Instant::now() < until, "waiting for {what}");
+        std::thread::yield_now();
     }
-    sender
 }
 
 #[test]
-fn a_change_at_once_does_not_wait_for_an_end_of_those_who_fsync() {
-    let (sim, fs) = (Sim::new(1 << 30, 1), OnceLock::new());
-    let disk = Arc::new(Slow { sim, fs, is_flushing: AtomicBool::new(false) });
+fn a_change_at_once_waits_for_one_flush_and_not_for_those_who_come() {
+    let (sim, may) = (Sim::new(1 << 30, 1), Mutex::default());
+    let disk = Arc::new(Flushing { sim, may, changed: Condvar::new(), waiting: AtomicUsize::new(0) });
     let (fs, changing) = file_system(disk.clone(), FsOptions::default());
-    let other = create(&fs, "other");
+    let (other, one, two) = (create(&fs, "other"), create(&fs, "1"), create(&fs, "2"));
     fs.write(other.0, other.1, 0, b"then", false).unwrap();
     fs.mkdir(&USER, SNAPDIR, b"s", 0o755).unwrap();
     fs.write(other.0, other.1, 0, b"now!", false).unwrap();
     fs.release(other.0, other.1);
-    let (requests, ends) = (answer_requests(&changing, 8), Arc::new(AtomicBool::new(false)));
-    let synced = Arc::new(AtomicUsize::new(0));
-    disk.fs.set(Arc::downgrade(&fs)).unwrap();
-    // There are always some who wait for the next flush: each writes as soon as one has begun.
-    let programs: Vec<_> = (0..2)
-        .map(|n| {
-            let (node, handle) = create(&fs, &n.to_string());
-            let (requests, ends, synced) = (requests.clone(), ends.clone(), synced.clone());
-            let disk = disk.clone();
-            std::thread::spawn(move || {
-                while !ends.load(SeqCst) {
-                    wait_a_while(|| disk.is_flushing.load(SeqCst));
-                    let (answer, written) = answered();
-                    let write =
-                        move |ops: &dyn Operations, data: &[u8]| ops.write(node, handle, 0, data, false);
-                    requests.send(Box::new(move |c| c.write(node, b"data", write, answer))).unwrap();
-                    written.recv().unwrap().unwrap();
-                    let (answer, durable) = answered();
-                    let answer = Box::new(answer);
-                    requests.send(Box::new(move |c| c.fsync(node, handle, SyncScope::All, answer))).unwrap();
-                    durable.recv().unwrap().unwrap();
-                    synced.fetch_add(1, SeqCst);
-                }
-            })
-        })
-        .collect();
-    while synced.load(SeqCst) < 30 {
-        std::thread::yield_now();
-    }
-    let (sender, done) = mpsc::channel();
+    fs.write(one.0, one.1, 0, b"one", false).unwrap();
+    disk.allow(Some(0));
+    // One flushes, and a second one comes meanwhile.
+    let (first, (returned, has_returned)) = (answered(), mpsc::channel());
+    let flushes = changing.clone();
+    std::thread::spawn(move || {
+        flushes.fsync(one.0, one.1, SyncScope::All, Box::new(first.0));
+        returned.send(()).unwrap();
+    });
+    wait("the flush", || disk.waiting.load(SeqCst) == 1);
+    let second = answered();
+    fs.write(two.0, two.1, 0, b"two", false).unwrap();
+    changing.fsync(two.0, two.1, SyncScope::All, Box::new(second.0));
     let restores = fs.clone();
     let restoring = std::thread::spawn(move || {
         let path = NamedPath { at: ROOT, below: vec![b"other".to_vec()], name: b"other".to_vec() };
         let order = RestoreOrder { paths: vec![path], from: Some(b"s".to_vec()), to: None };
-        let restored = restores.restore(&order, &Provenance::from(Reason::Restore));
-        let made = restores.mkdir(&USER, SNAPDIR, b"meanwhile", 0o755);
-        sender.send((restored.is_ok_and(|r| r.guards.is_some()), made.is_ok())).unwrap();
+        restores.restore(&order, &Provenance::from(Reason::Restore)).is_ok_and(|r| r.guards.is_some())
     });
-    let done = done.recv_timeout(LONG);
-    ends.store(true, SeqCst);
-    programs.into_iter().for_each(|program| program.join().unwrap());
-    restoring.join().unwrap();
-    assert_eq!(done, Ok((true, true)), "with the load on");
+    wait("the restore to wait for who has passed", || fs.unhindered(None).is_none());
+    // The first is answered, and the thread that flushed for it does not go on with the second one as it has passed.
+    disk.allow(Some(1));
+    first.1.recv_timeout(LONG).unwrap().unwrap();
+    let returned = has_returned.recv_timeout(LONG);
+    disk.allow(None);
+    assert!(returned.is_ok() && restoring.join().unwrap());
+    second.1.recv_timeout(LONG).unwrap().unwrap();
+    fs.mkdir(&USER, SNAPDIR, b"afterwards", 0o755).unwrap();
 }
 
 #[test]
@@ -201,7 +181,7 @@ fn between_two_steps_of_a_truncation_others_are_answered() {
     let shrinks = changing.clone();
     let shrinking = std::thread::spawn(move || {
         let set = SetAttr { size: Some(0), ..SetAttr::default() };
-        let ahead = set.clone();
+        let ahead = set;
         shrinks.telling_of(
             node,
             RoomFor::Deletion,
