@@ -184,6 +184,12 @@ fn look_on(client: &Client, json: bool) -> Result<(), Failure> {
             }
             break Ok(());
         }
+        let without_room = number("deleting_without_room").unwrap_or_default();
+        if without_room > 0 && without_room == views && jobs == 0 {
+            let what = "they are deleted, and some of their space comes back when there is more room for what that takes, or with \
+                        the next mount";
+            break Err(Failure::new(Code::Io, what));
+        }
         let read = number("deleting_read").unwrap_or_default();
         let now =
             json!({"deleting": views, "deleting_read": read, "freeing_jobs": jobs, "freeing_bytes": bytes});

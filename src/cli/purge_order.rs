@@ -86,6 +86,11 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
             Failure::new(Code::Busy, format!("{wanted}: the purge of {other} {what}"))
         }
         Error::Busy if is_left(fs).is_some() => stopped(fs, (&wanted, &shown), &e),
+        Error::Busy if fs.volume().is_set_aside() => {
+            let what = "some of what was deleted cannot be read (snapfs check), and may have it: unmount the store and mount it \
+                        again, which tries that once more, and then purge";
+            Failure::new(Code::Busy, format!("{wanted}: {what}"))
+        }
         Error::Busy => {
             let what = "somebody has come to share the content, or holds a snapshot that has it: try again";
             Failure::new(Code::Busy, format!("{wanted}: {what}"))

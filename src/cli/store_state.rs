@@ -41,6 +41,7 @@ pub(super) fn status(fs: &Fs, store: &Path, (scrub, scrub_found): (String, bool)
         "freeing": volume.has_background_work(),
         "deleting": leftover.map(|left| left.views),
         "deleting_read": leftover.map(|left| left.read),
+        "deleting_without_room": leftover.map(|left| left.without_room),
         "freeing_jobs": leftover.map(|left| left.jobs),
         "freeing_set_aside": leftover.map(|left| left.jobs_set_aside),
         "freeing_bytes": leftover.map(|left| left.bytes),

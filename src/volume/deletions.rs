@@ -20,6 +20,8 @@ pub struct Leftover {
     pub views: usize,
     /// Of these, how many stay until nobody reads them any more.
     pub read: usize,
+    /// And how many there is no room to take out of the history, or of which something cannot be read. Nothing below counts them.
+    pub without_room: usize,
     /// Lists and trees that are being freed.
     pub jobs: usize,
     /// Others, of which something cannot be read: they are tried again when the store is opened anew.
@@ -70,15 +72,16 @@ impl Volume {
     pub fn leftover_and_cost(&self) -> Result<(Leftover, Duration)> {
         let committer = self.committer.lock();
         let begun = Instant::now();
-        let (history, going, unread) = {
+        let (history, without_room, going, unread) = {
             let state = self.state.read();
             let all = state.postponed.iter().chain(&state.deletes).copied();
             let is_kept_for_itself = |id: &ViewId| state.rolling.contains(id) && self.shared.is_read(*id);
             let stays = |id: &ViewId| state.lines.is_base(*id) || is_kept_for_itself(id);
-            let going: BTreeSet<ViewId> = all.filter(|id| !stays(id)).collect();
+            let (without_room, going): (BTreeSet<ViewId>, BTreeSet<ViewId>) =
+                all.filter(|id| !stays(id)).partition(|id| state.no_room.contains_key(id));
             let unread = going.iter().filter(|id| !self.shared.is_read(**id)).copied();
             let unread: BTreeSet<ViewId> = unread.collect();
-            ((!going.is_empty()).then(|| state.history.clone()), going, unread)
+            ((!going.is_empty()).then(|| state.history.clone()), without_room.len(), going, unread)
         };
         let meta = MetaRead { pager: &self.shared.pager, root: &committer.meta_root };
         let would_free = |set| history.as_ref().map_or(Ok(0), |history| history.would_free(set, meta));
@@ -91,7 +94,8 @@ impl Volume {
             }
         }
         let (jobs, jobs_set_aside) = (committer.jobs.going_on().count(), committer.jobs.set_aside());
-        let left = Leftover { views: going.len(), read, jobs, jobs_set_aside, bytes, read_bytes };
+        let views = going.len() + without_room;
+        let left = Leftover { views, read, without_room, jobs, jobs_set_aside, bytes, read_bytes };
         Ok((left, begun.elapsed()))
     }
 }

@@ -79,10 +79,16 @@ impl Jobs {
         while budget > 1 && nodes_of(budget as u64, ranges as u64) > nodes {
             budget /= 2;
         }
+        let begun = meta.edit.nodes_made;
         while budget > 0
             && let Some((id, job)) = self.next()
         {
-            let step = self.step(id, job, (pager, budget, nodes), meta, freed)?;
+            let made = u64::try_from(meta.edit.nodes_made - begun).unwrap_or(0);
+            // The first step is done whatever it costs.
+            if made > 0 && made >= nodes {
+                break;
+            }
+            let step = self.step(id, job, (pager, budget, nodes.saturating_sub(made)), meta, freed)?;
             let Some((progress, done)) = step else { continue };
             match progress {
                 ReclaimProgress::Done => {

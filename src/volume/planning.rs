@@ -385,11 +385,12 @@ impl Draft {
         }
     }
 
-    /// What the next commits would delete, of whoever reads it be it later: what a line is compared with stays.
+    /// What the next commits would delete, of whoever reads it be it later: what a line is compared with stays, and so does what
+    /// there is no room to delete, or what cannot be read of it.
     fn deleted(&mut self, shared: &Shared) -> Vec<ViewId> {
-        let (kept, unread): (BTreeSet<_>, BTreeSet<_>) = std::mem::take(&mut self.state.postponed)
-            .into_iter()
-            .partition(|id| self.state.is_wanted(*id, shared));
+        let stays = |id: &ViewId| self.state.is_wanted(*id, shared) || self.state.no_room.contains_key(id);
+        let (kept, unread): (BTreeSet<_>, BTreeSet<_>) =
+            self.state.postponed.iter().copied().partition(stays);
         self.state.postponed = kept;
         let mut deletes = std::mem::take(&mut self.state.deletes);
         deletes.extend(unread);
@@ -402,14 +403,18 @@ impl Draft {
     /// Takes views out of the history, and lets go of what only they had.
     fn delete(&mut self, pager: &Pager, ids: &[ViewId]) -> Result<LetGo> {
         let (mut reclaim, mut written) = (Reclaim::default(), BTreeMap::new());
-        let history = &mut self.state.history;
+        let (history, no_room) = (&mut self.state.history, &self.state.no_room);
         edit(pager, self.state.epoch, &mut self.meta_root, |meta| {
             for id in ids {
                 let Some(view) = history.get(*id).filter(|_| history.deletable(*id)) else { continue };
                 written.insert(*id, view.written);
                 reclaim.extend(history.delete(*id, meta)?);
             }
-            reclaim.extend(history.sweep_hidden(meta, SWEEP_GROWN_BYTES_MIN)?);
+            let mut sweep = history.begin_sweep();
+            for view in history.due(SWEEP_GROWN_BYTES_MIN).into_iter().filter(|id| !no_room.contains_key(id)) {
+                history.sweep_view(view, &mut sweep, meta)?;
+            }
+            reclaim.extend(sweep.end());
             Ok(())
         })?;
         let mut all = LetGo::default();

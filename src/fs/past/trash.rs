@@ -149,27 +149,29 @@ impl Past {
         Ok(self.empty_these(&all, 1, patience)? > 0)
     }
 
-    /// Has so many of these go for good, the first first; fewer if the others may not, or if somebody makes a snapshot for longer
-    /// than this. Says how many have gone.
+    /// Has so many of these go for good, the first first; fewer if the others may not, if there is no room for what that takes, or if
+    /// somebody makes a snapshot for longer than this. Says how many have gone.
     pub fn empty_these(&self, numbers: &[u64], most: usize, patience: Duration) -> Result<usize> {
         self.commits.heads.check_writable()?;
-        let (mut gone, mut is_short) = (0, false);
+        let mut gone = 0;
         for number in numbers {
             if gone == most {
                 break;
             }
-            self.commits.have_room_for_records(ReserveFor::Delete)?;
+            match self.commits.have_room_for_records(ReserveFor::Delete) {
+                Err(Error::NoSpace) => break,
+                done => done?,
+            }
             let Some(held) = self.one_at_a_time_within(patience) else { break };
             match self.empty_trash_held(*number, held) {
                 // Somebody else has emptied it just now.
                 Ok(()) | Err(Error::Stale) => gone += 1,
-                Err(Error::Busy) => {}
                 // A clone with many snapshots takes much; they go by themselves before it.
-                Err(Error::NoSpace) => is_short = true,
+                Err(Error::Busy | Error::NoSpace) => {}
                 Err(e) => return Err(e),
             }
         }
-        if gone == 0 && is_short { Err(Error::NoSpace) } else { Ok(gone) }
+        Ok(gone)
     }
 
     /// Empties what has been in the trash for its time.
