@@ -636,6 +636,10 @@ impl Engine for Open {
         streaming::carry_out(&self.fs, &self.store, order, (input, output), progress)
     }
 
+    fn keep_while_sent(&self, at: NodeId, view: &[u8], user: Option<u32>) -> Result<Box<dyn Send>, Failure> {
+        streaming::keep_while_sent(&self.fs, at, view, user)
+    }
+
     fn hydrate(&self, at: NodeId, name: Option<&[u8]>, order: &HydrateOrder) -> Result<Value, Failure> {
         let Some(name) = name else { return Ok(self.hydrator.told(None)) };
         let found = self.fs.snapshot_of_word(at, name).map_err(|e| told_snapshot(name, &e))?;

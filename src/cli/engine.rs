@@ -11,6 +11,7 @@ pub use super::mirror_order::MirrorOrder;
 pub use super::schedule_order::{ScheduleOrder, ScheduleWish};
 pub use super::sides::Partner;
 pub use super::space_order::{SpaceOrder, SpaceQuestion};
+pub use super::stream_order::StreamOrder;
 pub use super::trash_order::{TrashOrder, UndeleteOrder};
 use crate::check::Depth;
 use crate::ctl::{Code, Failure, StoreId};
@@ -154,93 +155,6 @@ pub struct ChangesOrder {
     pub under: Option<u64>,
     /// To go on, and look so often.
     pub interval: Option<Duration>,
-}
-
-/// What is to be done with streams between stores.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum StreamOrder {
-    /// To write one.
-    Send {
-        /// A node of the line.
-        at: NodeId,
-        /// The word for the snapshot.
-        view: Vec<u8>,
-        /// That for the one that the receiver has.
-        from: Option<Vec<u8>>,
-        /// Where to go on.
-        resume: Option<String>,
-    },
-    /// To take one in.
-    Receive {
-        /// As a clone of that name.
-        as_name: Option<Vec<u8>>,
-    },
-    /// To write the sums over what is in a snapshot, inode by inode: number, 8 bytes, and sum, 16.
-    Sums {
-        /// A node of the line.
-        at: NodeId,
-        /// The word for the snapshot,
-        view: Option<Vec<u8>>,
-        /// or what it is known by in all stores.
-        identity: Option<String>,
-    },
-    /// To tell the number that a stream would have.
-    Number {
-        /// A node of the line.
-        at: NodeId,
-        /// The word for the snapshot.
-        view: Vec<u8>,
-        /// That for the one that the receiver has.
-        from: Option<Vec<u8>>,
-    },
-    /// To tell the paths of inodes of a snapshot.
-    Paths {
-        /// A node of the line.
-        at: NodeId,
-        /// The word for the snapshot.
-        view: Vec<u8>,
-        /// The inodes.
-        inodes: Vec<u64>,
-    },
-    /// To tell what snapshots are known by in all stores.
-    Identities {
-        /// A node of the line.
-        at: NodeId,
-        /// Those of all lines.
-        all: bool,
-    },
-    /// To note that another store has a snapshot.
-    Note {
-        /// A node of the line.
-        at: NodeId,
-        /// The word for the snapshot.
-        view: Vec<u8>,
-        /// The identity of the store.
-        store: String,
-        /// Where it is, if a copy is to be known there.
-        path: Option<Vec<u8>>,
-    },
-    /// To tell how a stream would begin.
-    Begin {
-        /// A node of the line.
-        at: NodeId,
-        /// The word for the snapshot.
-        view: Vec<u8>,
-        /// That for the one that the receiver has.
-        from: Option<Vec<u8>>,
-    },
-    /// To say whether a stream that begins so would be taken.
-    Offer {
-        /// Its first packet, without the header.
-        begin: Vec<u8>,
-    },
-    /// To tell what is being received, or was cut off.
-    Arrivals,
-    /// To give up what was received of a stream.
-    Drop {
-        /// Its token.
-        token: String,
-    },
 }
 
 /// How to open a store.
@@ -663,6 +577,15 @@ pub trait Engine: Send + Sync {
         _progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store neither sends nor receives"))
+    }
+    /// Keeps a snapshot from being deleted while it is sent, until what this returns is dropped.
+    fn keep_while_sent(
+        &self,
+        _at: NodeId,
+        _view: &[u8],
+        _user: Option<u32>,
+    ) -> Result<Box<dyn Send>, Failure> {
+        Ok(Box::new(()))
     }
     /// Carries out an order about the copies of a snapshot in other stores, or about all. Says how they stand: an array.
     fn hydrate(&self, _at: NodeId, _name: Option<&[u8]>, _order: &HydrateOrder) -> Result<Value, Failure> {

@@ -1,21 +1,22 @@
-//! What holds a snapshot, and by whom, as the daemon tells it: holds, copies that are being made, what is received against it,
-//! and mounts of it alone. The same words in lists, in `show`, and where a deletion is refused.
+//! What holds a snapshot, and by whom, as the daemon tells it: holds, copies that are being made, what is sent of it and received
+//! against it, and mounts of it alone. The same words in lists, in `show`, and where a deletion is refused.
 
 use super::engine::SnapshotRow;
 use super::hold_order::{HoldOrder, WantedHold};
 use super::listed::listed;
 use super::output;
 use super::refusal::{told_clone, told_name, told_snapshot};
-use super::streaming;
+use super::streaming::TRANSFER_PREFIX;
 use crate::ctl::{Code, Failure};
 use crate::format::ViewId;
 use crate::format::hold::HoldRecord;
+use crate::format::line::LineState;
 use crate::format::provenance::Provenance;
-use crate::fs::{Fs, HoldTerms, Reached};
+use crate::fs::{Departure, Fs, HoldTerms, Reached};
 use crate::names;
 use crate::ops::{Error, NodeId, Timestamp};
 use crate::sys::process::user_name;
-use crate::volume::{SnapshotInfo, Volume};
+use crate::volume::SnapshotInfo;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -41,23 +42,40 @@ fn told_hold(fs: &Fs, hold: &HoldRecord) -> Value {
     object
 }
 
+/// What is being sent and has no hold that says so.
+fn told_departures(fs: &Fs) -> impl Iterator<Item = Departure> {
+    let is_told = |departure: &Departure| {
+        let holds = fs.volume().holds_of(departure.view);
+        holds.iter().any(|hold| hold.tag.starts_with(TRANSFER_PREFIX))
+    };
+    let mut all = fs.departures();
+    all.retain(|departure| !is_told(departure));
+    all.into_iter()
+}
+
 /// All that holds a snapshot.
 pub(super) fn all_of(fs: &Fs, view: ViewId) -> Vec<Value> {
     let volume = fs.volume();
     let mut all: Vec<Value> = volume.holds_of(view).iter().map(|hold| told_hold(fs, hold)).collect();
     for copy in volume.hydrations_of(view).into_iter().filter(|copy| copy.holds()) {
         let mut object = json!({
-            "kind": "copy", "tag": "copy", "since": time(copy.begun_secs), "user": null, "expires": null,
+            "kind": "copy", "tag": "copy", "since": time(copy.begun_secs), "user": copy.user, "expires": null,
         });
         put(&mut object, "to", &copy.path);
         all.push(object);
     }
     if let Some(line) = volume.received_against(view) {
-        let ends = line.terms.idling.map(|idling| time(idling.used.saturating_add_unsigned(idling.after)));
+        let ends = line.terms.expiry.map(|expiry| time(expiry.at));
         all.push(json!({
             "kind": "receive", "tag": "receive", "since": time(line.created.0), "user": line.provenance.user,
             "expires": ends,
         }));
+    }
+    for departure in told_departures(fs).filter(|departure| departure.view == view) {
+        let since = time(departure.since_secs);
+        let object =
+            json!({"kind": "send", "tag": "send", "since": since, "user": departure.user, "expires": null});
+        all.push(object);
     }
     if fs.is_mounted_alone(view) {
         all.push(json!({"kind": "mount", "tag": "mount", "since": null, "user": null, "expires": null}));
@@ -67,6 +85,12 @@ pub(super) fn all_of(fs: &Fs, view: ViewId) -> Vec<Value> {
 
 /// One in words: what it is called, by whom, until when.
 pub(super) fn in_words(hold: &Value) -> String {
+    let (tag, more) = (hold["tag"].as_str().unwrap_or_default(), more_of(hold));
+    if more.is_empty() { tag.into() } else { format!("{tag} ({more})") }
+}
+
+/// By whom one is and until when.
+fn more_of(hold: &Value) -> String {
     let uid = hold["user"].as_u64().and_then(|uid| u32::try_from(uid).ok());
     let by = uid.map(|uid| match user_name(uid) {
         Some(name) => format!("by {}", names::shown_bytes(&name)),
@@ -78,13 +102,13 @@ pub(super) fn in_words(hold: &Value) -> String {
         (Some(expires), "receive") => Some(format!("until {expires} unless it goes on")),
         (Some(expires), _) => Some(format!("until {expires}")),
         (None, "copy") => Some("until that is whole".into()),
+        (None, "send") => Some("until that has ended".into()),
         (None, "mount") => Some("until it is unmounted".into()),
         (None, _) => None,
     };
     let parts: Vec<String> =
         [to, by, local("since").map(|since| format!("since {since}")), until].into_iter().flatten().collect();
-    let tag = hold["tag"].as_str().unwrap_or_default();
-    if parts.is_empty() { tag.into() } else { format!("{tag} ({})", parts.join(", ")) }
+    parts.join(", ")
 }
 
 /// Snapshots as they are listed, with what holds each.
@@ -97,6 +121,15 @@ pub(super) fn rows(fs: &Fs, all: &[SnapshotInfo]) -> Vec<SnapshotRow> {
     for copy in volume.hydrations().into_iter().filter(|copy| copy.holds()) {
         tags.entry(copy.view).or_default().push("copy".into());
     }
+    let arriving = volume.lines().into_iter().filter(|line| line.state == LineState::Receiving);
+    for base in arriving.filter_map(|line| line.base) {
+        let of = tags.entry(base).or_default();
+        of.extend((!of.iter().any(|tag| tag == "receive")).then(|| "receive".into()));
+    }
+    for departure in told_departures(fs) {
+        let of = tags.entry(departure.view).or_default();
+        of.extend((!of.iter().any(|tag| tag == "send")).then(|| "send".into()));
+    }
     let with_tags =
         |s: &SnapshotInfo| SnapshotRow { held: tags.remove(&s.id).unwrap_or_default(), ..listed(s) };
     all.iter().map(with_tags).collect()
@@ -105,25 +138,28 @@ pub(super) fn rows(fs: &Fs, all: &[SnapshotInfo]) -> Vec<SnapshotRow> {
 /// Why a snapshot cannot be deleted.
 pub(super) fn told_kept(fs: &Fs, at: NodeId, name: &[u8], e: &Error) -> Failure {
     let found = fs.line_at(at).ok().and_then(|line| fs.volume().find_snapshot(line, name));
-    let held = found.filter(|_| *e == Error::Busy).and_then(|found| refused(fs.volume(), name, found.id));
-    held.unwrap_or_else(|| streaming::told_kept(fs, at, name, e))
+    let held = found.filter(|_| *e == Error::Busy).and_then(|found| refused(fs, name, found.id));
+    held.unwrap_or_else(|| told_name(name, e))
 }
 
 /// Why a clone cannot be dropped.
 pub(super) fn told_kept_clone(fs: &Fs, name: &[u8], e: &Error) -> Failure {
     let line = fs.volume().find_line(name).filter(|_| *e == Error::Busy);
     let own = line.map(|line| fs.volume().own_snapshots(line.id)).unwrap_or_default();
-    let held = own.iter().find_map(|s| refused(fs.volume(), &s.name, s.id));
+    let held = own.iter().find_map(|s| refused(fs, &s.name, s.id));
     held.unwrap_or_else(|| told_clone(name, e))
 }
 
-/// What keeps a snapshot from being deleted, if it is a hold, a copy that is made of it, or a purge.
-fn refused(volume: &Volume, name: &[u8], view: ViewId) -> Option<Failure> {
-    let name = names::shown_bytes(name);
+/// What keeps a snapshot from being deleted, by whom and until when, if it is a hold, a purge, a copy that is made of it, or what
+/// is sent or received.
+fn refused(fs: &Fs, name: &[u8], view: ViewId) -> Option<Failure> {
+    let (name, volume, all) = (names::shown_bytes(name), fs.volume(), all_of(fs, view));
     let tags: Vec<String> = volume.holds_of(view).into_iter().map(|hold| hold.tag).collect();
     if let Some(first) = tags.first() {
         let way = format!("'snapfs release MNT {name} --tag {first}' lets it go");
-        let what = format!("{name}: it is held ({}); {way}", tags.join(", "));
+        let holds = all.iter().filter(|hold| hold["kind"] == "hold").map(in_words);
+        let holds = holds.collect::<Vec<_>>().join("; ");
+        let what = format!("{name}: it is held ({}); {way}; {holds}", tags.join(", "));
         return Some(Failure::new(Code::Busy, what));
     }
     if volume.is_needed_to_purge(view) {
@@ -131,11 +167,21 @@ fn refused(volume: &Volume, name: &[u8], view: ViewId) -> Option<Failure> {
             "a purge that has some left to do finds what others share from it, and it goes when that is done";
         return Some(Failure::new(Code::Busy, format!("{name}: {what}")));
     }
-    let copy = volume.hydrations_of(view).into_iter().find(|copy| copy.holds())?;
-    let to = names::shown_bytes(&copy.path);
-    let way = format!("'snapfs hydrate MNT {name} cancel' gives the copy up");
-    let what = format!("{name}: it is being copied to {to}, and goes when that is whole; {way}");
-    Some(Failure::new(Code::Busy, what))
+    let first = all.into_iter().find(|hold| hold["kind"] != "mount")?;
+    let (more, what) = (more_of(&first), first["kind"].as_str().unwrap_or_default());
+    let what = match what {
+        "copy" => {
+            format!("it is being copied ({more}); 'snapfs hydrate MNT {name} cancel' gives the copy up")
+        }
+        "send" => {
+            format!("it is being sent ({more}): let that come to its end, or end the command that sends it")
+        }
+        _ => format!(
+            "in use: what comes from another store is told against it ({more}); let that be finished, or give it up with \
+             snapfs receive --drop TOKEN (snapfs list tells which)"
+        ),
+    };
+    Some(Failure::new(Code::Busy, format!("{name}: {what}")))
 }
 
 /// Carries out an order about holds of snapshots of the line that a node is of.

@@ -11,6 +11,7 @@ use super::usage;
 use crate::ctl::{Client, Code, Failure};
 use crate::names;
 use crate::ops::NodeId;
+use crate::sys::process::effective_uid;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
@@ -33,9 +34,14 @@ fn request(name: Option<&OsStr>, order: &HydrateOrder) -> Value {
     request
 }
 
+/// To begin a copy, by whom this is run.
+fn begin(to: &Path, rate: Option<u64>) -> Result<HydrateOrder, Failure> {
+    Ok(HydrateOrder::Begin { to: absolute(to)?, rate: rate.unwrap_or(0), user: Some(effective_uid()) })
+}
+
 fn order_of(args: &HydrateArgs) -> Result<Vec<HydrateOrder>, Failure> {
     if let Some(to) = &args.to {
-        return Ok(vec![HydrateOrder::Begin { to: absolute(to)?, rate: args.rate.unwrap_or(0) }]);
+        return Ok(vec![begin(to, args.rate)?]);
     }
     let word = args.word.map(|word| match word {
         HydrateWord::Pause => HydrateOrder::Pause,
@@ -97,7 +103,7 @@ pub(super) fn create(args: &CreateArgs) -> Result<(), Failure> {
     let Some(to) = &args.to else {
         return Err(usage::wrong("--method background needs --to STORE2, where the copy goes"));
     };
-    let order = HydrateOrder::Begin { to: absolute(to)?, rate: args.rate.unwrap_or(0) };
+    let order = begin(to, args.rate)?;
     create_here(args, Some(&order), args.json.json && !args.wait)?;
     if args.wait { wait(&args.target, Some(&args.name), args.json.json) } else { Ok(()) }
 }

@@ -16,6 +16,8 @@ pub enum HydrateOrder {
         to: PathBuf,
         /// Bytes a second at most: 0 as it is found right, the greatest number none.
         rate: u64,
+        /// Who asks for it.
+        user: Option<u32>,
     },
     /// Wait until they are told to go on, also over unmounting.
     Pause,
@@ -32,8 +34,8 @@ pub enum HydrateOrder {
 /// To what is sent.
 pub(super) fn encode(order: &HydrateOrder) -> Value {
     match order {
-        HydrateOrder::Begin { to, rate } => {
-            let mut object = json!({"order": "begin", "rate": rate});
+        HydrateOrder::Begin { to, rate, user } => {
+            let mut object = json!({"order": "begin", "rate": rate, "user": user});
             names::put(&mut object, "to", to);
             object
         }
@@ -49,7 +51,10 @@ pub(super) fn encode(order: &HydrateOrder) -> Value {
 pub(super) fn decode(args: &Value) -> Result<HydrateOrder, Failure> {
     let rate = args.get("rate").and_then(Value::as_u64).unwrap_or(0);
     Ok(match args.get("order").and_then(Value::as_str).unwrap_or_default() {
-        "begin" => HydrateOrder::Begin { to: store_of(args)?, rate },
+        "begin" => {
+            let user = args.get("user").and_then(Value::as_u64).and_then(|user| u32::try_from(user).ok());
+            HydrateOrder::Begin { to: store_of(args)?, rate, user }
+        }
         "pause" => HydrateOrder::Pause,
         "resume" => HydrateOrder::Resume,
         "rate" => HydrateOrder::Rate(rate),
@@ -76,7 +81,7 @@ mod tests {
     fn orders_arrive_as_they_were_sent() {
         let to = PathBuf::from(OsString::from_vec(b"/disks/\xff two".to_vec()));
         use HydrateOrder::*;
-        for order in [Begin { to, rate: u64::MAX }, Pause, Resume, Rate(7), Cancel, Status] {
+        for order in [Begin { to, rate: u64::MAX, user: Some(7) }, Pause, Resume, Rate(7), Cancel, Status] {
             assert_eq!(decode(&encode(&order)), Ok(order));
         }
         for bad in [json!({}), json!({"order": "dance"}), json!({"order": "begin", "to": "relative"})] {

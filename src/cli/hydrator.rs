@@ -111,8 +111,8 @@ impl Hydrator {
         let fs = &self.shared.work.fs;
         let info = fs.volume().snapshot_info(view).ok_or_else(|| told_name(b"", &Error::NotFound))?;
         let failed = |e: Error| told_name(&info.name, &e);
-        if let HydrateOrder::Begin { to, rate } = order {
-            self.begin(view, to, *rate)?;
+        if let HydrateOrder::Begin { to, rate, user } = order {
+            self.begin(view, to, *rate, *user)?;
         } else if *order != HydrateOrder::Status {
             let copies: Vec<_> = fs.volume().hydrations_of(view).into_iter().filter(|c| c.holds()).collect();
             if copies.is_empty() {
@@ -154,7 +154,7 @@ impl Hydrator {
         Ok(self.told(Some(view)))
     }
 
-    fn begin(&self, view: ViewId, to: &Path, rate: u64) -> Result<(), Failure> {
+    fn begin(&self, view: ViewId, to: &Path, rate: u64, user: Option<u32>) -> Result<(), Failure> {
         let _turn = self.beginning.lock();
         let (shared, fs) = (&self.shared, &self.shared.work.fs);
         let real = super::apart::real(to).unwrap_or_else(|_| to.to_path_buf());
@@ -163,11 +163,13 @@ impl Hydrator {
             shared.all().into_iter().find(|copy| copy.holds() && copy.path == real.as_os_str().as_bytes());
         let about = fs.volume().snapshot_info(view).map_or(0, |info| info.referenced);
         let new = match known {
-            Some(copy) => NewHydration { view, store: copy.store, path: copy.path, rate, about_bytes: about },
+            Some(copy) => {
+                NewHydration { view, store: copy.store, path: copy.path, rate, about_bytes: about, user }
+            }
             None => {
                 let wanted = shared.work.look(view, to)?;
                 let (store, path, about_bytes) = (wanted.store, wanted.path, wanted.about_bytes);
-                NewHydration { view, store, path, rate, about_bytes }
+                NewHydration { view, store, path, rate, about_bytes, user }
             }
         };
         fs.begin_hydration(&new).map_err(|e| match e {
@@ -414,6 +416,7 @@ impl Shared {
             "eta_seconds": eta,
             "limit_bytes": told_limit(copy.rate),
             "trouble": trouble,
+            "user": copy.user,
             "begun": time(copy.begun_secs),
             "ended": time(copy.ended_secs),
         });

@@ -61,8 +61,14 @@ fn hydrating(from: &Arc<Fs>, to: Option<&Arc<Fs>>) -> Hydrating {
 fn begin(from: &Arc<Fs>, to: &Arc<Fs>, name: &str) -> Result<HydrationRecord, Failure> {
     let (work, view) = (hydrating(from, Some(to)), named(from, name));
     let goal = work.look(view, Path::new("/target"))?;
-    let new =
-        NewHydration { view, store: goal.store, path: goal.path, rate: 0, about_bytes: goal.about_bytes };
+    let new = NewHydration {
+        view,
+        store: goal.store,
+        path: goal.path,
+        rate: 0,
+        about_bytes: goal.about_bytes,
+        user: None,
+    };
     from.begin_hydration(&new).map_err(|e| told_name(name.as_bytes(), &e))
 }
 
@@ -267,11 +273,11 @@ fn orders_are_heard_while_it_goes_on() {
     let hydrator = hydrator(&from, hydrating(&from, Some(&to)));
     let (one, two) = (named(&from, "one"), named(&from, "two"));
     // A byte a second: it is on its way for a while.
-    let slow = HydrateOrder::Begin { to: "/target".into(), rate: 1 };
+    let slow = HydrateOrder::Begin { to: "/target".into(), rate: 1, user: Some(7) };
     hydrator.order(one, &slow).unwrap();
     let again = hydrator.order(one, &slow).unwrap_err();
     assert!(again.message.contains("already"), "{again}");
-    hydrator.order(two, &HydrateOrder::Begin { to: "/target".into(), rate: 0 }).unwrap();
+    hydrator.order(two, &HydrateOrder::Begin { to: "/target".into(), rate: 0, user: Some(7) }).unwrap();
     wait_until("it goes on", || state(&hydrator, one) == "running");
     assert_eq!(state(&hydrator, two), "queued");
     assert!(hydrator.summary().unwrap().contains("'two' to /target: queued"));
@@ -311,7 +317,7 @@ fn what_is_given_up_leaves_nothing_on_either_side() {
     let (from, to) = (open(&a).unwrap(), open(&b).unwrap());
     let hydrator = hydrator(&from, hydrating(&from, Some(&to)));
     let two = named(&from, "two");
-    hydrator.order(two, &HydrateOrder::Begin { to: "/target".into(), rate: 1 << 20 }).unwrap();
+    hydrator.order(two, &HydrateOrder::Begin { to: "/target".into(), rate: 1 << 20, user: Some(7) }).unwrap();
     wait_until("some came", || to.arrivals().iter().any(|arrival| arrival.record.received_bytes > 0));
     hydrator.order(two, &HydrateOrder::Cancel).unwrap();
     assert_eq!(hydrator.told(None), json!([]));

@@ -259,7 +259,7 @@ impl<'f> SideChanges<'f> {
                 drop(writer);
                 sent
             });
-            let receive = ReceiveOrder { as_line: line.map(Vec::as_slice) };
+            let receive = ReceiveOrder { as_line: line.map(Vec::as_slice), user: None };
             let received = self.ours.receive(&mut reader, &receive, &mut |_, bytes| told(bytes));
             drop(reader);
             (received, sending.join())

@@ -100,6 +100,7 @@ mod split_copies;
 mod store_state;
 mod stores;
 mod stream_args;
+mod stream_order;
 mod streaming;
 mod streams;
 mod told_change;

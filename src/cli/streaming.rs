@@ -7,9 +7,10 @@ use super::refusal::{told, told_name, told_snapshot, told_view};
 use crate::ctl::{Code, Failure};
 use crate::format::hydration::STORE_PATH_MAX;
 use crate::format::peer::PeerRecord;
+use crate::format::provenance::{COMMAND_BYTES_MAX, Provenance};
 use crate::format::stream::StreamBegin;
 use crate::format::{FormatError, Identity, ViewId};
-use crate::fs::{Fs, ReceiveOrder, SendOrder, SentStream, StreamError, parse_token};
+use crate::fs::{Fs, HoldTerms, KEPT_SECS, ReceiveOrder, SendOrder, SentStream, StreamError, parse_token};
 use crate::names;
 use crate::ops::{Error, NodeId, Timestamp};
 use crate::volume::SnapshotInfo;
@@ -35,8 +36,9 @@ pub(super) fn encode(order: &StreamOrder, way: Option<&str>) -> Value {
             from.iter().for_each(|from| put(&mut object, "from", from));
             object["resume"] = json!(resume);
         }
-        StreamOrder::Receive { as_name } => {
+        StreamOrder::Receive { as_name, user } => {
             object["order"] = "receive".into();
+            object["user"] = json!(user);
             as_name.iter().for_each(|name| put(&mut object, "as", name));
         }
         StreamOrder::Sums { at: _, view, identity } => {
@@ -63,6 +65,17 @@ pub(super) fn encode(order: &StreamOrder, way: Option<&str>) -> Value {
             put(&mut object, "view", view);
             object["store"] = json!(store);
             path.iter().for_each(|path| put(&mut object, "path", path));
+        }
+        StreamOrder::Hold { at: _, view, store, path, user } => {
+            object["order"] = "hold".into();
+            put(&mut object, "view", view);
+            put(&mut object, "path", path);
+            (object["store"], object["user"]) = (json!(store), json!(user));
+        }
+        StreamOrder::Release { at: _, view, store } => {
+            object["order"] = "release".into();
+            put(&mut object, "view", view);
+            object["store"] = json!(store);
         }
         StreamOrder::Begin { at: _, view, from } => {
             object["order"] = "begin".into();
@@ -91,7 +104,7 @@ fn decode(args: &Value, at: NodeId) -> Result<StreamOrder, Failure> {
             let view = bytes("view").ok_or_else(|| missing("view"))?;
             StreamOrder::Send { at, view, from: bytes("from"), resume: text("resume") }
         }
-        "receive" => StreamOrder::Receive { as_name: bytes("as") },
+        "receive" => StreamOrder::Receive { as_name: bytes("as"), user: user_of(args) },
         "sums" => StreamOrder::Sums { at, view: bytes("view"), identity: text("identity") },
         "number" => {
             let view = bytes("view").ok_or_else(|| missing("view"))?;
@@ -108,6 +121,15 @@ fn decode(args: &Value, at: NodeId) -> Result<StreamOrder, Failure> {
             let store = text("store").ok_or_else(|| missing("store"))?;
             StreamOrder::Note { at, view, store, path: bytes("path") }
         }
+        "hold" => {
+            let [view, path] = ["view", "path"].map(|key| bytes(key).ok_or_else(|| missing(key)));
+            let store = text("store").ok_or_else(|| missing("store"))?;
+            StreamOrder::Hold { at, view: view?, store, path: path?, user: user_of(args) }
+        }
+        "release" => {
+            let view = bytes("view").ok_or_else(|| missing("view"))?;
+            StreamOrder::Release { at, view, store: text("store").ok_or_else(|| missing("store"))? }
+        }
         "begin" => {
             let view = bytes("view").ok_or_else(|| missing("view"))?;
             StreamOrder::Begin { at, view, from: bytes("from") }
@@ -117,6 +139,11 @@ fn decode(args: &Value, at: NodeId) -> Result<StreamOrder, Failure> {
         "drop" => StreamOrder::Drop { token: text("token").ok_or_else(|| missing("token"))? },
         other => return Err(Failure::new(Code::Invalid, format!("streams know no order '{other}'"))),
     })
+}
+
+/// Who asks.
+fn user_of(args: &Value) -> Option<u32> {
+    args.get("user").and_then(Value::as_u64).and_then(|user| u32::try_from(user).ok())
 }
 
 /// What the daemon does with a request: the stream has a way of its own.
@@ -132,6 +159,10 @@ pub(super) fn answer(
     };
     let failed =
         |e: io::Error| Failure::new(Code::Io, format!("the way for the stream cannot be opened: {e}"));
+    let _kept = match &order {
+        StreamOrder::Send { at, view, .. } => Some(engine.keep_while_sent(*at, view, user_of(args))?),
+        _ => None,
+    };
     let peer = carriers.take(way)?;
     let stream = peer.carrier().map_err(failed)?;
     let done = {
@@ -172,7 +203,10 @@ pub(super) fn carry_out(
             let sent = fs.send(&order, output, &mut tell).map_err(|e| failure(store, &e))?;
             Ok(encode_sent(fs, &snapshot, (base, gone), &sent))
         }
-        StreamOrder::Receive { as_name } => receive(fs, store, as_name.as_deref(), input, progress),
+        StreamOrder::Receive { as_name, user } => {
+            let order = ReceiveOrder { as_line: as_name.as_deref(), user: *user };
+            receive(fs, store, &order, input, progress)
+        }
         StreamOrder::Sums { at, view, identity } => {
             sums(fs, *at, (view.as_deref(), identity.as_deref()), output)
         }
@@ -217,6 +251,25 @@ pub(super) fn carry_out(
             };
             Ok(json!({"noted": noted.map_err(|e| told_name(&snapshot.name, &e.into()))?}))
         }
+        StreamOrder::Hold { at, view, store: other, path, user } => {
+            let snapshot = find(fs, *at, view)?;
+            let by = transfer_by(&snapshot.name, path, *user);
+            let terms = HoldTerms { tag: &transfer_tag(other), after: Some(KEPT_SECS) };
+            let held = !fs.volume().is_read_only() && {
+                let held = fs.hold_for_transfer(snapshot.id, &terms, &by);
+                // It is kept while it is sent in any case.
+                let told = held.as_ref().err().filter(|e| **e != Error::ReadOnly);
+                told.iter()
+                    .for_each(|e| log::warn!("{} is held by none: {e}", names::shown_bytes(&by.command)));
+                held.is_ok()
+            };
+            Ok(json!({"held": held}))
+        }
+        StreamOrder::Release { at, view, store: other } => {
+            let snapshot = find(fs, *at, view)?;
+            let done = fs.release_transfer(snapshot.id, &transfer_tag(other));
+            Ok(json!({"released": done.map_err(|e| told_name(&snapshot.name, &e))?}))
+        }
         StreamOrder::Begin { at, view, from } => {
             let snapshot = find(fs, *at, view)?;
             let base = from.as_ref().map(|from| find_base(fs, *at, from)).transpose()?;
@@ -247,6 +300,34 @@ pub(super) fn carry_out(
             }
         }
     }
+}
+
+/// How the tags of holds begin that transfers have.
+pub(super) const TRANSFER_PREFIX: &str = "send-";
+
+/// What the hold of a transfer is called: there is one for each store that a snapshot goes to.
+fn transfer_tag(store: &str) -> String {
+    let short: String = store.chars().filter(char::is_ascii_hexdigit).take(8).collect();
+    format!("{TRANSFER_PREFIX}{short}")
+}
+
+/// Who holds a snapshot for a transfer, and what that is.
+fn transfer_by(name: &[u8], path: &[u8], user: Option<u32>) -> Provenance {
+    let mut command = [b"snapfs send ", name, b" --to ", path].concat();
+    command.truncate(COMMAND_BYTES_MAX);
+    Provenance { user, command, ..Provenance::default() }
+}
+
+/// Keeps a snapshot from being deleted while it is sent.
+pub(super) fn keep_while_sent(
+    fs: &Fs,
+    at: NodeId,
+    word: &[u8],
+    user: Option<u32>,
+) -> Result<Box<dyn Send>, Failure> {
+    let found = find(fs, at, word)?;
+    let kept = fs.begin_departure(found.id, user).map_err(|e| told_name(&found.name, &e))?;
+    Ok(Box::new(kept))
 }
 
 /// The snapshot that a word is about.
@@ -338,11 +419,10 @@ fn encode_sent(
 fn receive(
     fs: &Fs,
     store: &Path,
-    as_line: Option<&[u8]>,
+    order: &ReceiveOrder<'_>,
     input: &mut dyn Read,
     progress: &mut dyn FnMut(Value) -> bool,
 ) -> Result<Value, Failure> {
-    let order = ReceiveOrder { as_line };
     let (mut said, mut stream) = (0, None);
     let far = RefCell::new((progress, json!({})));
     let mut tell = |begin: &StreamBegin, bytes: u64| {
@@ -358,7 +438,7 @@ fn receive(
         let (progress, last) = &mut *far.borrow_mut();
         progress(last.clone())
     };
-    let done = fs.receive_while(input, &order, &mut tell, &mut goes_on);
+    let done = fs.receive_while(input, order, &mut tell, &mut goes_on);
     let got = done.map_err(|e| {
         let told = failure(store, &e);
         let waits = fs.arrivals().into_iter().find(|a| Some(a.record.begin.stream()) == stream);
@@ -463,6 +543,8 @@ fn arrivals(fs: &Fs) -> Value {
             "about_bytes": begin.about_bytes,
             "active": arrival.is_active,
             "expires": arrival.line.terms.expiry.map(|expiry| expiry.at),
+            "user": arrival.line.provenance.user,
+            "since": arrival.line.created.0,
         });
         names::put(&mut object, "name", OsStr::from_bytes(&begin.name));
         object
@@ -484,17 +566,6 @@ pub(super) fn failure(store: &Path, e: &StreamError) -> Failure {
     }
 }
 
-/// Why a snapshot cannot be deleted.
-pub(super) fn told_kept(fs: &Fs, at: NodeId, name: &[u8], e: &crate::ops::Error) -> Failure {
-    let found = fs.snapshot_of_word(at, name).ok().filter(|_| *e == crate::ops::Error::Busy);
-    if !found.is_some_and(|found| fs.is_received_against(found.id)) {
-        return told_name(name, e);
-    }
-    let what = "in use: what comes from another store is told against it; let that be finished, or give it up with \
-                snapfs receive --drop TOKEN (snapfs list tells which)";
-    Failure::new(Code::Busy, format!("{}: {what}", names::shown_bytes(name)))
-}
-
 /// When a snapshot was made, as it travels.
 pub(super) fn created(answer: &Value) -> Option<Timestamp> {
     let nanos = answer["nanos"].as_u64().and_then(|nanos| u32::try_from(nanos).ok())?;
@@ -509,7 +580,9 @@ fn moment(value: &Value) -> Option<Timestamp> {
 /// What is being received, for programs.
 pub(super) fn arrivals_json(all: &Value) -> Value {
     let rows = all.as_array().into_iter().flatten().cloned().map(|mut row| {
-        row["expires"] = json!(moment(&row["expires"]).map(output::rfc3339));
+        for key in ["expires", "since"] {
+            row[key] = json!(moment(&row[key]).map(output::rfc3339));
+        }
         row
     });
     Value::Array(rows.collect())

@@ -8,6 +8,7 @@ use crate::fs::{Fs, first_of};
 use crate::names;
 use crate::ops::NodeId;
 use crate::sys::family::{self, signals};
+use crate::sys::process::effective_uid;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -110,7 +111,8 @@ fn through(
 ) -> Result<Value, Failure> {
     let failed = |e: io::Error| Failure::new(Code::Io, format!("the stream cannot be carried: {e}"));
     let (stream, key) = pipe::open(client)?;
-    let request = streaming::encode(order, Some(&key));
+    let mut request = streaming::encode(order, Some(&key));
+    request["user"] = effective_uid().into();
     std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
             let answer = client.call("stream", request, &mut |value| {
@@ -384,8 +386,38 @@ pub(super) fn copy(
     tell_received(&done?, json)
 }
 
-/// Carries a snapshot from one store to another. A transfer of it that was cut off goes on by itself.
+/// Has the daemon of the sender hold a snapshot for what goes to another store, if there is one: nobody else can delete it
+/// meanwhile where there is none. What lets it go.
+fn hold(from: &StoreEnd, other: &OtherEnd<'_>, order: &StreamOrder) -> Result<Option<StreamOrder>, Failure> {
+    let (StreamOrder::Send { at, view, .. }, StoreEnd::Daemon(_)) = (order, from) else { return Ok(None) };
+    let Some(store) = store_of(other.end)?.as_str().map(str::to_string) else { return Ok(None) };
+    let (at, view, path) = (*at, view.clone(), place_of(other.end, other.path)?);
+    let (wanted, user) = ((view.clone(), store.clone()), Some(effective_uid()));
+    let held = from.ask(&StreamOrder::Hold { at, view, store, path, user })?["held"] == true;
+    Ok(held.then_some(StreamOrder::Release { at, view: wanted.0, store: wanted.1 }))
+}
+
+/// Carries a snapshot from one store to another. A transfer of it that was cut off goes on by itself. It is held meanwhile, and
+/// for a week if something waits for the rest of it.
 fn carry(
+    from: &StoreEnd,
+    other: &OtherEnd<'_>,
+    order: &StreamOrder,
+    as_name: Option<Vec<u8>>,
+    json: bool,
+) -> Result<Value, Failure> {
+    let release = hold(from, other, order)?;
+    let done = carry_held(from, other, order, as_name, json);
+    let goes_on = |order| matches!(order, StreamOrder::Send { resume: Some(_), .. });
+    // Of a store that cannot be asked any more it is not known: then somebody may go on.
+    let is_over = done.is_ok() || resumed(from, other.end, order).is_ok_and(|order| !goes_on(order));
+    match release.filter(|_| is_over).map_or(Ok(json!({})), |release| from.ask(&release)) {
+        Err(f) if done.is_ok() => Err(f),
+        _ => done,
+    }
+}
+
+fn carry_held(
     from: &StoreEnd,
     other: &OtherEnd<'_>,
     order: &StreamOrder,
@@ -439,7 +471,7 @@ pub(super) fn carry_through(
             drop(writer);
             sent
         });
-        let receive = StreamOrder::Receive { as_name };
+        let receive = StreamOrder::Receive { as_name, user: Some(effective_uid()) };
         let mut goes_on = |value| progress(value) && gate(0).is_ok();
         let received = to.run(&receive, &mut reader, &mut io::sink(), &mut goes_on);
         drop(reader);
@@ -532,7 +564,8 @@ pub(super) fn receive(backend: &dyn Backend, args: &ReceiveArgs) -> Result<(), F
         _ => f,
     })?;
     let mut meter = Meter::new(args.json.json);
-    let order = StreamOrder::Receive { as_name: args.as_name.as_ref().map(|name| name.as_bytes().to_vec()) };
+    let as_name = args.as_name.as_ref().map(|name| name.as_bytes().to_vec());
+    let order = StreamOrder::Receive { as_name, user: Some(effective_uid()) };
     let done = end.run(&order, &mut input, &mut io::sink(), &mut |value| meter.tell(&value));
     meter.end();
     end.close()?;

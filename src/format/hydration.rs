@@ -72,6 +72,8 @@ pub struct HydrationRecord {
     pub about_bytes: u64,
     /// Why it did not go on, if something was in its way.
     pub trouble: Vec<u8>,
+    /// Who asked for it: the number of a user, where it is known.
+    pub user: Option<u32>,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -88,7 +90,8 @@ struct RawHydration {
     path_len: le::U16,
     trouble_len: le::U16,
     state: u8,
-    reserved: [u8; 3],
+    has_user: u8,
+    reserved: [u8; 2],
 }
 const RAW_BYTES: usize = 80;
 const _: () = assert!(size_of::<RawHydration>() == RAW_BYTES);
@@ -99,7 +102,7 @@ impl HydrationRecord {
         self.state != HydrationState::Whole
     }
 
-    /// To the value of a meta tree item: 80 bytes, the path, the sentence.
+    /// To the value of a meta tree item: 80 bytes, the path, the sentence, and the user if that is known.
     pub fn encode(&self) -> Vec<u8> {
         let raw = RawHydration {
             number: self.number.into(),
@@ -113,11 +116,13 @@ impl HydrationRecord {
             path_len: (self.path.len() as u16).into(),
             trouble_len: (self.trouble.len() as u16).into(),
             state: self.state.number(),
-            reserved: [0; 3],
+            has_user: self.user.is_some().into(),
+            reserved: [0; 2],
         };
         let mut out = raw.as_bytes().to_vec();
         out.extend_from_slice(&self.path);
         out.extend_from_slice(&self.trouble);
+        self.user.iter().for_each(|user| out.extend_from_slice(&user.to_le_bytes()));
         out
     }
 
@@ -125,6 +130,11 @@ impl HydrationRecord {
     pub fn decode(bytes: &[u8]) -> Result<HydrationRecord, FormatError> {
         let Ok((raw, rest)) = RawHydration::read_from_prefix(bytes) else {
             return bad!("hydration record has {} bytes, fewer than {RAW_BYTES}", bytes.len());
+        };
+        let (rest, user) = match (raw.has_user, rest.split_last_chunk::<4>()) {
+            (0, _) => (rest, None),
+            (1, Some((rest, user))) => (rest, Some(u32::from_le_bytes(*user))),
+            (has_user, _) => return bad!("hydration record with a mark {has_user} of a user"),
         };
         let Some((path, trouble)) = rest.split_at_checked(raw.path_len.get().into()) else {
             return bad!("the path in a hydration record is cut off");
@@ -137,7 +147,7 @@ impl HydrationRecord {
                 trouble.len()
             );
         }
-        let Some(state) = HydrationState::from_number(raw.state).filter(|_| raw.reserved == [0; 3]) else {
+        let Some(state) = HydrationState::from_number(raw.state).filter(|_| raw.reserved == [0; 2]) else {
             return bad!("hydration record in state {}", raw.state);
         };
         let numbers = [&raw.number, &raw.view].map(|number| number.get());
@@ -156,6 +166,7 @@ impl HydrationRecord {
             done_bytes: raw.done_bytes.get(),
             about_bytes: raw.about_bytes.get(),
             trouble: trouble.to_vec(),
+            user,
         })
     }
 }
@@ -166,7 +177,8 @@ mod tests {
 
     #[test]
     fn round_trip_and_damage() {
-        for state in [HydrationState::Running, HydrationState::Paused, HydrationState::Whole] {
+        use HydrationState::*;
+        for (state, user) in [(Running, None), (Paused, Some(0)), (Whole, Some(u32::MAX))] {
             let record = HydrationRecord {
                 number: 1,
                 view: ViewId(2),
@@ -179,6 +191,7 @@ mod tests {
                 done_bytes: 6,
                 about_bytes: 7,
                 trouble: b"it is away".to_vec(),
+                user,
             };
             let bytes = record.encode();
             assert_eq!(HydrationRecord::decode(&bytes), Ok(record.clone()));
@@ -195,7 +208,7 @@ mod tests {
                 HydrationRecord { trouble: vec![0; TROUBLE_BYTES_MAX + 1], ..record },
             ];
             wrong.iter().for_each(|record| assert!(HydrationRecord::decode(&record.encode()).is_err()));
-            for at in [76, 77] {
+            for at in [76, 77, 78, 79] {
                 let mut spoiled = bytes.clone();
                 spoiled[at] = 9;
                 assert!(HydrationRecord::decode(&spoiled).is_err(), "{at}");

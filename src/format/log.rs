@@ -586,6 +586,7 @@ mod tests {
             }),
             Effect::DropLine(LineId(2)),
             Effect::SetHydration(HydrationRecord {
+                user: Some(7),
                 number: 3,
                 view: ViewId(5),
                 store: [7; 16],

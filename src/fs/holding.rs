@@ -1,11 +1,13 @@
 //! Holds, for commands: put, released, and ended in time.
 
 use super::file_system::Fs;
+use super::heads::Head;
 use super::past::{HoldTerms, Reached};
 use crate::format::ViewId;
 use crate::format::hold::HoldRecord;
 use crate::format::provenance::Provenance;
-use crate::ops::{NodeId, Result};
+use crate::ops::{Error, NodeId, Result};
+use std::sync::Arc;
 
 impl Fs {
     /// Holds a snapshot of the line that a node is of: its own. Durable when this returns. `Exists` if it has a hold of that tag.
@@ -33,6 +35,32 @@ impl Fs {
     /// Lets a hold go. `NotFound` if there is none of that tag.
     pub fn release_snapshot(&self, at: NodeId, view: ViewId, tag: &str) -> Result<()> {
         self.past.release(&*self.heads.at(at)?, view, tag)
+    }
+
+    /// Holds a snapshot, of whatever line, for a transfer: one of that tag that it has gets the new end.
+    pub fn hold_for_transfer(
+        &self,
+        view: ViewId,
+        terms: &HoldTerms<'_>,
+        by: &Provenance,
+    ) -> Result<HoldRecord> {
+        self.release_transfer(view, terms.tag)?;
+        self.past.hold(&*self.head_of(view)?, view, terms, by)
+    }
+
+    /// Lets it go; false if there is none.
+    pub fn release_transfer(&self, view: ViewId, tag: &str) -> Result<bool> {
+        match self.past.release(&*self.head_of(view)?, view, tag) {
+            Ok(()) => Ok(true),
+            Err(Error::NotFound) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The head of the line that a snapshot is of.
+    fn head_of(&self, view: ViewId) -> Result<Arc<Head>> {
+        let line = self.heads.volume.snapshot_info(view).ok_or(Error::NotFound)?.line;
+        self.heads.of_line(&self.heads.volume.line(line)?).ok_or(Error::Stale)
     }
 
     /// Ends what is over by the age of the store. For a timer: it has to be asked often.

@@ -21,6 +21,8 @@ pub struct NewHydration {
     pub rate: u64,
     /// Bytes that are to go there, about.
     pub about_bytes: u64,
+    /// Who asks for it, where it is known.
+    pub user: Option<u32>,
 }
 
 impl Fs {
@@ -38,6 +40,7 @@ impl Fs {
             done_bytes: 0,
             about_bytes: new.about_bytes,
             trouble: Vec::new(),
+            user: new.user,
         };
         let begun = self.heads.volume.begin_hydration(record)?;
         self.commits.sync()?;
@@ -60,6 +63,7 @@ impl Fs {
             done_bytes: 0,
             about_bytes: 0,
             trouble: Vec::new(),
+            user: None,
         };
         match self.heads.volume.begin_hydration(record) {
             Ok(_) => self.commits.sync(),

@@ -79,14 +79,14 @@ pub use options::{
 };
 
 pub use past::{
-    Applications, Cover, DELETED_AT_ONCE, Deletion, GoesOn, GuardedChange, HasToo, HoldTerms, InTheWay,
-    OpenForWriting, OpenWithoutName, Prepared, Promoted, PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan,
-    PurgedIn, Reached, Switched, Uncovered, Undoable,
+    Applications, Cover, DELETED_AT_ONCE, Deletion, Departure, GoesOn, GuardedChange, HasToo, HoldTerms,
+    InTheWay, OpenForWriting, OpenWithoutName, Prepared, Promoted, PromotionOrder, PurgeAsked, PurgeEnd,
+    PurgePlan, PurgedIn, Reached, Switched, Uncovered, UnderDeparture, Undoable,
 };
 pub use past::{TripwireState, check_snapshot_name, moment_of};
 pub use past_of_path::PathAsked;
 pub use planning::RoomPlan;
-pub use receiving::{Arrival, ReceiveOrder, ReceivedSnapshot, first_of, parse_token};
+pub use receiving::{Arrival, KEPT_SECS, ReceiveOrder, ReceivedSnapshot, first_of, parse_token};
 pub use restoring::{NamedPath, RestoreOrder, Restored};
 pub use scheduling::{PRUNED_AT_ONCE, RuledSnapshot, ScheduleRun, ScheduleState};
 pub use sending::SendOrder;

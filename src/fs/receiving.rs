@@ -18,8 +18,8 @@ use crate::volume::{NewSnapshot, ReceivedAs, ReserveFor, SnapshotInfo, View, Vol
 use std::io::Read;
 use std::sync::Arc;
 
-/// For so long a line waits for the rest of what it receives, in seconds.
-const KEPT_SECS: u64 = 7 * 24 * 3600;
+/// For so long a line waits for the rest of what it receives, and what is sent is held for the rest of it, in seconds.
+pub const KEPT_SECS: u64 = 7 * 24 * 3600;
 /// When less than this is left of it, it is made that long again by what comes.
 const LEFT_SECS: u64 = KEPT_SECS - 24 * 3600;
 
@@ -28,6 +28,8 @@ const LEFT_SECS: u64 = KEPT_SECS - 24 * 3600;
 pub struct ReceiveOrder<'o> {
     /// As a line of its own of that name.
     pub as_line: Option<&'o [u8]>,
+    /// By whom, where it is known.
+    pub user: Option<u32>,
 }
 
 /// What was received.
@@ -166,7 +168,7 @@ impl Fs {
             return Ok(ReceivedSnapshot { snapshot, line, was_here: true, bytes: reader.offset });
         }
         let mut to = self.destination(&begin, order)?;
-        let (line, mut record) = self.arrival_line(&begin, &to)?;
+        let (line, mut record) = self.arrival_line(&begin, &to, order.user)?;
         // Nothing is held up by it while the stream comes.
         to.head = None;
         if begin.goes_on_at > record.next {
@@ -389,7 +391,13 @@ impl Fs {
     }
 
     /// The line in which a stream is received, and how far it is: a new one, or that of an earlier try.
-    fn arrival_line(&self, begin: &StreamBegin, to: &Destination) -> Result<(LineRecord, ArrivalRecord)> {
+    fn arrival_line(
+        &self,
+        begin: &StreamBegin,
+        to: &Destination,
+        user: Option<u32>,
+    ) -> Result<(LineRecord, ArrivalRecord)> {
+        let by = Provenance { user, ..Provenance::default() };
         let (volume, now) = (&self.heads.volume, self.heads.clock.now());
         let name = arrival_name(begin.stream());
         let at = now.secs.saturating_add_unsigned(KEPT_SECS);
@@ -415,7 +423,8 @@ impl Fs {
         let terms = Terms { expiry, ..Terms::default() };
         let (from, created) = (to.base.as_ref().map(|(base, ..)| base.id), (now.secs, now.nanos));
         if let (Some(head), Some(base)) = (&to.head, from)
-            && let Some(line) = volume.begin_receiving_in(&name, (to.line, head), base, created, terms)?
+            && let Some(line) =
+                volume.begin_receiving_in(&name, (to.line, head), base, (created, &by), terms)?
         {
             drop(no_commit);
             if self.begins_as_base(&line, to)? {
@@ -423,10 +432,10 @@ impl Fs {
             }
             volume.drop_line(line.id)?;
             let _no_commit = self.commits.hold_off();
-            let line = volume.begin_receiving(&name, from, created, terms, &Provenance::default())?;
+            let line = volume.begin_receiving(&name, from, created, terms, &by)?;
             return Ok((line, fresh));
         }
-        let line = volume.begin_receiving(&name, from, created, terms, &Provenance::default())?;
+        let line = volume.begin_receiving(&name, from, created, terms, &by)?;
         drop(no_commit);
         Ok((line, fresh))
     }

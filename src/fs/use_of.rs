@@ -1,7 +1,9 @@
 //! Who uses a snapshot or a clone: as far as it is known here.
 
 use super::file_system::Fs;
+use super::past::{Departure, UnderDeparture};
 use crate::format::{Ino, ViewId};
+use crate::ops::{Error, Result};
 use crate::volume::LineRecord;
 
 impl Fs {
@@ -10,10 +12,18 @@ impl Fs {
         self.past.is_kept(std::iter::once(id))
     }
 
-    /// True if something that comes from another store, or waits for the rest of it, is told against the snapshot, so that it
-    /// cannot be deleted.
-    pub fn is_received_against(&self, id: ViewId) -> bool {
-        self.past.received_against(id).is_some()
+    /// Keeps a snapshot from being deleted while it is sent, until what this returns is dropped. `NotFound` if it is gone.
+    pub fn begin_departure(&self, id: ViewId, user: Option<u32>) -> Result<UnderDeparture> {
+        let since_secs = self.heads.clock.now().secs;
+        let kept = self.past.departing.begin(Departure { view: id, user, since_secs });
+        // Who deletes it now sees this, or has deleted it.
+        let _turn = self.past.one_at_a_time();
+        self.heads.volume.snapshot_info(id).map(|_| kept).ok_or(Error::NotFound)
+    }
+
+    /// What is being sent, oldest first.
+    pub fn departures(&self) -> Vec<Departure> {
+        self.past.departing.all()
     }
 
     /// Files and directories of a line's head that are open.

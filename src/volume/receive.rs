@@ -83,10 +83,10 @@ impl Txn<'_> {
         self,
         name: &[u8],
         base: ViewId,
-        created: (i64, u32),
+        (created, by): ((i64, u32), &Provenance),
         terms: Terms,
     ) -> Result<LineRecord> {
-        let (point, new) = self.next_clone(name, created, &Provenance::default())?;
+        let (point, new) = self.next_clone(name, created, by)?;
         let record = LineRecord { terms, state: LineState::Receiving, ..new };
         let id = record.id;
         let mut effects: Vec<Effect<'_>> = point.iter().cloned().map(Effect::Point).collect();
@@ -203,7 +203,7 @@ impl Volume {
         name: &[u8],
         (line, seen): (LineId, &View),
         base: ViewId,
-        created: (i64, u32),
+        made: ((i64, u32), &Provenance),
         terms: Terms,
     ) -> Result<Option<LineRecord>> {
         assert!((1..=NAME_BYTES_MAX).contains(&name.len()), "the name is made above");
@@ -217,7 +217,7 @@ impl Volume {
         }
         txn.state().check_not_in_trash(line)?;
         self.reserve_records(txn.state(), RECORDS_OF_A_LINE + 1, ReserveFor::Write)?;
-        let record = txn.fork_to_receive(name, base, created, terms)?;
+        let record = txn.fork_to_receive(name, base, made, terms)?;
         self.write_log();
         Ok(Some(record))
     }

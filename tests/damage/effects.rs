@@ -420,6 +420,7 @@ fn copies(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
         done_bytes: 6,
         about_bytes: 7,
         trouble: b"away".to_vec(),
+        user: Some(7),
     };
     let set = |copy: &HydrationRecord| one(&Effect::SetHydration(copy.clone()));
     let then = |next: Effect<'_>| {

@@ -283,6 +283,7 @@ fn hydration() -> HydrationRecord {
         done_bytes: 1,
         about_bytes: 2,
         trouble: b"away".to_vec(),
+        user: Some(7),
     }
 }
 

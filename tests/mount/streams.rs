@@ -6,12 +6,13 @@ mod place;
 mod shell;
 
 use guard::can_mount;
-use place::{Place, errno};
+use place::{Place, errno, wait};
+use serde_json::Value;
 use shell::{ok, same, shell};
 use std::fs;
 use std::io::{BufRead, Write};
 use std::os::unix::fs::FileExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 fn fill(p: &Place) {
     ok(
@@ -115,10 +116,11 @@ fn a_copy_is_made_with_a_snapshot_and_costs_what_has_changed() {
     );
     ok(&p, "echo own > there/own; snapfs umount there; snapfs check copy --data; mv away store");
     p.mount("");
-    // What was changed in the copy is not lost.
+    // What was changed in the copy is not lost; what came to nothing holds nothing.
     let done = shell(&p, "snapfs create mnt wed --method clone --to copy");
     assert!(done.code == 1 && done.err.contains("has changed since 'tue'"), "{done:?}");
     assert!(done.err.contains("snapfs send mnt wed --to copy"), "{done:?}");
+    assert_eq!(p.json(&["hold", "mnt", "--list", "--json"]), serde_json::json!([]));
     ok(&p, "snapfs send mnt wed --to copy --as theirs");
     ok(
         &p,
@@ -388,4 +390,86 @@ fn what_ends_before_its_end_says_so_and_how_to_go_on() {
         let said = shell(&p, command);
         assert!(said.code == 3 && said.err.contains("damaged"), "{command}: {said:?}");
     }
+}
+
+/// All holds that there are, of one snapshot.
+fn holds(p: &Place, at: &str, name: &str) -> Vec<Value> {
+    let all = p.json(&["hold", at, "--list", "--json"]);
+    all.as_array().unwrap().iter().filter(|hold| hold["snapshot"] == name).cloned().collect()
+}
+
+/// The tags that a list shows.
+fn held(p: &Place, at: &str, name: &str) -> Value {
+    let all = p.json(&["list", at, "--held", "--json"]);
+    let found = all.as_array().unwrap().iter().find(|row| row["name"] == name);
+    found.map_or(serde_json::json!([]), |row| row["held"].clone())
+}
+
+#[test]
+fn what_is_sent_is_held_and_told_and_falls_off() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    ok(&p, "head -c 90000000 /dev/urandom > mnt/big; snapfs create mnt piped");
+    // Into a pipe: while it is sent.
+    let program = env!("CARGO_BIN_EXE_snapfs");
+    let spawn = |args: &[&str]| {
+        let mut command = Command::new(program);
+        p.settle(&mut command).args(args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut sender = spawn(&["send", "mnt", "piped"]);
+    wait("it is held", || held(&p, "mnt", "piped") == serde_json::json!(["send"]));
+    let told = &holds(&p, "mnt", "piped")[0];
+    assert!(told["kind"] == "send" && told["user"] == 0 && told["since"].is_string(), "{told}");
+    let done = shell(&p, "snapfs delete mnt piped");
+    assert!(done.code == 1 && done.err.contains("it is being sent (by root, since"), "{done:?}");
+    assert_eq!(errno(fs::remove_dir(p.past("piped", ""))), libc::EBUSY);
+    assert!(ok(&p, "snapfs show mnt piped").contains("held by: send (by root, since"));
+    sender.kill().unwrap();
+    sender.wait().unwrap();
+    wait("it falls off", || held(&p, "mnt", "piped") == serde_json::json!([]));
+    ok(&p, "snapfs delete mnt piped");
+
+    // To another store: over the end of the command and of the daemon, so that it can be gone on with.
+    let mut sender = spawn(&["create", "mnt", "c1", "--method", "clone", "--to", "copy"]);
+    wait("it is held", || held(&p, "mnt", "c1") != serde_json::json!([]));
+    ok(&p, &format!("kill -STOP {}", sender.id()));
+    let tag = held(&p, "mnt", "c1")[0].as_str().unwrap().to_string();
+    let done = shell(&p, "snapfs delete mnt c1");
+    let way = format!("'snapfs release MNT c1 --tag {tag}' lets it go; {tag} (by root, since ");
+    assert!(done.code == 1 && done.err.contains(&way) && done.err.contains(", until "), "{done:?}");
+    assert_eq!(errno(fs::remove_dir(p.past("c1", ""))), libc::EBUSY);
+    sender.kill().unwrap();
+    sender.wait().unwrap();
+    p.kill();
+    p.mount("");
+    let told = &holds(&p, "mnt", "c1")[0];
+    assert!(told["user"] == 0 && told["expires"].is_string() && told["tag"] == tag.as_str(), "{told}");
+    assert!(ok(&p, "snapfs list mnt --held").contains(&tag));
+    assert_eq!(shell(&p, "snapfs delete mnt c1").code, 1);
+    ok(&p, "snapfs send mnt c1 --to copy");
+    let uuid = p.json(&["info", "copy", "--json"])["uuid"].clone();
+    assert_eq!(tag, format!("send-{}", &uuid.as_str().unwrap()[..8]));
+    assert_eq!((holds(&p, "mnt", "c1"), held(&p, "mnt", "c1")), (Vec::new(), serde_json::json!([])));
+    assert_eq!(p.json(&["show", "mnt", "c1", "--json"])["method"], "clone");
+
+    // What something is told against that was cut off is held by that, where it comes.
+    ok(&p, "head -c 20000000 /dev/urandom > mnt/more; snapfs create mnt c2");
+    ok(&p, "snapfs send mnt --from c1 c2 | head -c 15000000 > cut; ! snapfs receive copy < cut 2>/dev/null");
+    assert_eq!(held(&p, "copy", "c1"), serde_json::json!(["receive"]));
+    let told = &holds(&p, "copy", "c1")[0];
+    assert!(told["user"] == 0 && told["expires"].is_string() && told["since"].is_string(), "{told}");
+    let arrival = p.json(&["list", "copy", "--arrivals", "--json"])[0].clone();
+    assert!(
+        arrival["user"] == 0 && arrival["since"].is_string() && arrival["expires"].is_string(),
+        "{arrival}"
+    );
+    ok(&p, "mkdir there; snapfs mount copy there");
+    let done = shell(&p, "snapfs delete there c1");
+    assert!(done.code == 1 && done.err.contains("told against it (by root, since "), "{done:?}");
+    ok(&p, "snapfs send mnt c2 --to there; snapfs delete there c1; snapfs umount there");
+    ok(&p, "snapfs delete mnt c1; snapfs delete mnt c2");
+    p.check();
 }

@@ -224,8 +224,7 @@ impl Past {
             return Err(Error::Busy); // nested trials are there
         }
         let own = heads.volume.own_snapshots(line);
-        let is_wanted = own.iter().any(|s| self.received_against(s.id).is_some());
-        if is_wanted || self.is_kept(own.iter().map(|s| s.id)) {
+        if own.iter().any(|s| self.is_in_use_here(s.id)) {
             return Err(Error::Busy);
         }
         if matches!(end, CloneEnd::Unused) && self.is_in_use(&record, &head) {

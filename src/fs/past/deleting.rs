@@ -74,7 +74,7 @@ impl Past {
         if volume.snapshot_info(s.id).is_none_or(|now| now.name != s.name) {
             return Err(Error::NotFound);
         }
-        if self.is_kept(std::iter::once(s.id)) || self.received_against(s.id).is_some() {
+        if self.is_in_use_here(s.id) {
             return Err(Error::Busy);
         }
         Ok(volume.check_deletable(head.line, s.id)?)

@@ -83,6 +83,9 @@ impl Past {
         if self.is_kept(std::iter::once(s.id)) {
             return Some("mounted at a place of its own");
         }
+        if self.departing.has(s.id) {
+            return Some("being sent to another store");
+        }
         self.received_against(s.id).map(|_| "what a stream that is being received stands on")
     }
 

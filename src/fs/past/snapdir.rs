@@ -8,6 +8,7 @@ use super::ageing::Ageing;
 use super::applications::Reached;
 use super::arriving::Arriving;
 use super::deletion::Deletion;
+use super::departing::Departing;
 use super::known::KnownSnapdirs;
 use super::made_room::MadeRoom;
 use super::pick::pick;
@@ -98,6 +99,8 @@ pub struct Past {
     pub under_way: Arc<UnderWay>,
     /// What is being received now.
     pub arriving: Arriving,
+    /// What is being sent now.
+    pub departing: Arc<Departing>,
 }
 
 impl Past {
@@ -119,6 +122,7 @@ impl Past {
             room: MadeRoom::default(),
             under_way: Arc::default(),
             arriving: Arriving::default(),
+            departing: Arc::default(),
         })
     }
 
@@ -132,6 +136,14 @@ impl Past {
     pub fn is_kept(&self, mut views: impl Iterator<Item = ViewId>) -> bool {
         let all = self.standing_alone.lock();
         views.any(|view| all.contains_key(&view))
+    }
+
+    /// True if a snapshot stays for now, whatever is kept about it in the store: it is a file system of its own, something is
+    /// being received that is told against it, or it is being sent.
+    pub fn is_in_use_here(&self, view: ViewId) -> bool {
+        self.is_kept(std::iter::once(view))
+            || self.received_against(view).is_some()
+            || self.departing.has(view)
     }
 
     /// Takes back one [`Self::stand_alone`].
@@ -446,7 +458,7 @@ impl Past {
     ) -> Result<()> {
         self.commits.heads.check_writable()?;
         let info = self.commits.heads.volume.find_snapshot(head.line, name).ok_or(Error::NotFound)?;
-        if self.is_kept(std::iter::once(info.id)) || self.received_against(info.id).is_some() {
+        if self.is_in_use_here(info.id) {
             return Err(Error::Busy);
         }
         self.commits.have_room_for_records(ReserveFor::Delete)?;

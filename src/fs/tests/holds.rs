@@ -268,3 +268,49 @@ fn where_copies_are_is_known_of_the_last_so_many() {
     assert!(t.fs.volume().hydrations().is_empty());
     t.prove();
 }
+
+#[test]
+fn what_is_sent_stays_until_that_has_ended() {
+    let (t, device) = on_device();
+    t.put(ROOT, "a", b"one");
+    t.snapshot("s");
+    let s = view(&t, ROOT, "s");
+    let clone = t.mkdir(CLONEDIR, "clone").unwrap();
+    t.fs.create_snapshot_of(clone, b"own", Provenance::default()).unwrap();
+    let own = view(&t, clone, "own");
+    let sent = [s, s, own].map(|view| t.fs.begin_departure(view, Some(7)).unwrap());
+    let told: Vec<_> = t.fs.departures().iter().map(|one| (one.view, one.user)).collect();
+    assert_eq!(told, [(s, Some(7)), (s, Some(7)), (own, Some(7))]);
+    let info = t.fs.volume().snapshot_info(s).unwrap();
+    assert!(t.fs.keeps_from_deletion(&info).is_some_and(|why| why.contains("sent")));
+    let [first, second, third] = sent;
+    drop(first);
+    assert_eq!((delete(&t, "s"), t.fs.delete_snapshot(b"s")), (Err(Error::Busy), Err(Error::Busy)));
+    assert_eq!(t.fs.check_deletable(ROOT, &info), Err(Error::Busy));
+    assert_eq!(
+        (t.fs.rmdir(&SUPER, CLONEDIR, b"clone"), t.fs.drop_clone(b"clone")),
+        (Err(Error::Busy), Err(Error::Busy))
+    );
+    drop((second, third));
+    t.fs.rmdir(&SUPER, CLONEDIR, b"clone").unwrap();
+
+    // To another store it is held in the store, also over a cut; once more begins its time anew.
+    let by = Provenance { user: Some(7), ..Provenance::default() };
+    let terms = HoldTerms { tag: "send-1", after: Some(7 * DAY) };
+    t.fs.hold_for_transfer(s, &terms, &by).unwrap();
+    pass(&t, 4 * DAY);
+    t.fs.hold_for_transfer(s, &terms, &by).unwrap();
+    pass(&t, 4 * DAY);
+    assert_eq!((tags(&t, "s"), delete(&t, "s")), (vec!["send-1".to_string()], Err(Error::Busy)));
+    let t = killed(t, &device, 9 * DAY);
+    assert_eq!(delete(&t, "s"), Err(Error::Busy));
+    assert_eq!(t.fs.release_transfer(s, "send-2"), Ok(false));
+    assert_eq!(t.fs.release_transfer(s, "send-1"), Ok(true));
+    t.fs.hold_for_transfer(s, &terms, &by).unwrap();
+    pass(&t, 8 * DAY);
+    assert!(tags(&t, "s").is_empty(), "it falls off");
+    delete(&t, "s").unwrap();
+    assert!(matches!(t.fs.begin_departure(s, None), Err(Error::NotFound)));
+    assert!(t.fs.departures().is_empty());
+    t.prove();
+}

@@ -104,7 +104,7 @@ fn received_lines_are_nobodys_to_change_and_stop_nobody() {
     b.snapshot("two");
     // What comes begins as the base is here: with content away from home.
     let stream = b.send("two", Some("one")).0;
-    let order = ReceiveOrder { as_line: Some(b"x") };
+    let order = ReceiveOrder { as_line: Some(b"x"), user: None };
     a.fs.receive(&mut &stream[..], &order, &mut |_, _| ()).unwrap();
     let (_, moved) = rest(&a);
     assert!(moved > 0 && home(&a, f.0).0 == 0, "what is not received is home");

@@ -17,7 +17,7 @@ fn apart(base: impl Fn(&T), one: impl Fn(&T), other: impl Fn(&T)) -> T {
     one(&a);
     a.snapshot("theirs");
     other(&b);
-    let order = ReceiveOrder { as_line: Some(b"c") };
+    let order = ReceiveOrder { as_line: Some(b"c"), user: None };
     b.fs.receive(&mut &a.send("theirs", Some("base")).0[..], &order, &mut |_, _| ()).unwrap();
     b
 }

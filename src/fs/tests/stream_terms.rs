@@ -55,7 +55,7 @@ type Received = std::result::Result<ReceivedSnapshot, StreamError>;
 
 fn receive_while(b: &T, bytes: &[u8], as_line: Option<&str>, at: usize, happens: impl FnOnce()) -> Received {
     let mut input = Meanwhile { bytes, at, happens: Some(Box::new(happens)) };
-    let order = ReceiveOrder { as_line: as_line.map(str::as_bytes) };
+    let order = ReceiveOrder { as_line: as_line.map(str::as_bytes), user: None };
     b.fs.receive(&mut input, &order, &mut |_, _| ())
 }
 
@@ -242,7 +242,7 @@ fn what_cannot_be_in_the_end_is_refused_before_anything_comes() {
     b.put(ROOT, "own", b"mine");
     let one = a.send("one", None).0;
     let refused = |b: &T, stream: &[u8], as_line: Option<&str>| {
-        let order = ReceiveOrder { as_line: as_line.map(str::as_bytes) };
+        let order = ReceiveOrder { as_line: as_line.map(str::as_bytes), user: None };
         // Of the changes there is nothing to be read.
         let len = 32 + u32::from_le_bytes(stream[12..16].try_into().unwrap()) as usize;
         let lines = b.fs.volume().lines().len();
@@ -294,7 +294,7 @@ fn what_came_of_a_snapshot_that_is_here_goes() {
     b.receive(&a.send("one", None).0).unwrap();
     // All of it was on its way, as a clone, and then what differs comes.
     let all = a.send("two", None).0;
-    let order = ReceiveOrder { as_line: Some(b"other") };
+    let order = ReceiveOrder { as_line: Some(b"other"), user: None };
     is_cut(b.fs.receive(&mut &all[..CUT], &order, &mut |_, _| ()));
     assert_eq!(b.fs.arrivals().len(), 1);
     let more = a.send("two", Some("one")).0;
@@ -365,7 +365,7 @@ fn halves_of_a_mirror_know_each_other_s_snapshots() {
         [(&a, "left"), (&b, "right")].map(|(t, name)| t.fs.volume().identity(t.named(name).id));
     assert_ne!(left, right);
     // What differs goes from either to the other, and from either to where the past of both is.
-    let order = ReceiveOrder { as_line: Some(b"theirs") };
+    let order = ReceiveOrder { as_line: Some(b"theirs"), user: None };
     let one_way = b.fs.receive(&mut &a.send("left", Some("two")).0[..], &order, &mut |_, _| ()).unwrap();
     same_tree((&a, &a.named("left")), (&b, &one_way.snapshot), "left");
     let other = a.fs.receive(&mut &b.send("right", Some("two")).0[..], &order, &mut |_, _| ()).unwrap();

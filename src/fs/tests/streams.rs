@@ -373,7 +373,7 @@ fn a_damaged_stream_changes_nothing_and_says_where() {
 
 impl T {
     fn receive_as(&self, stream: &[u8], name: &str) -> std::result::Result<ReceivedSnapshot, StreamError> {
-        let order = ReceiveOrder { as_line: Some(name.as_bytes()) };
+        let order = ReceiveOrder { as_line: Some(name.as_bytes()), user: None };
         self.fs.receive(&mut &stream[..], &order, &mut |_, _| ())
     }
     fn refused(&self, stream: &[u8]) -> String {

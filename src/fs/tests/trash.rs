@@ -521,6 +521,7 @@ fn what_comes_back_from_the_trash_knows_where_its_copies_are() {
             path: b"/other".to_vec(),
             rate: 0,
             about_bytes: 10,
+            user: None,
         };
         let begun = t.fs.begin_hydration(&new).unwrap();
         assert_eq!(delete(&t, name), Err(Error::Busy));
