@@ -92,7 +92,8 @@ pub(super) enum Verb {
     /// Hold a snapshot: nobody deletes it until it is released, by a command, a schedule or a file manager
     #[command(after_help = "Example: snapfs hold /data before-upgrade --tag legal --for 7d\n\n\
         It counts time that has passed, whatever is made of the clock. --list tells what else holds snapshots: copies that are\n\
-        being made, what is received against one, mounts of one alone. A clone is kept by a hold of a snapshot of its own.")]
+        being made, what is sent of one and received against one, mounts of one alone. A clone is kept by a hold of a\n\
+        snapshot of its own.")]
     Hold(HoldArgs),
     /// Release a snapshot that was held
     #[command(after_help = "Example: snapfs release /data before-upgrade --tag legal")]
