@@ -216,7 +216,7 @@ pub(super) fn carry_out(
             let (base, gone) = (Base::snapshot(&base), Base::gone(&base));
             let order = SendOrder { snapshot: &snapshot, base, gone, resume: None };
             let stream = fs.stream_number(&order).map_err(|e| failure(store, &e))?;
-            let mut object = json!({"stream": stream.to_string()});
+            let mut object = json!({"stream": stream.to_string(), "view": snapshot.id.0});
             put_snapshot(fs, &mut object, &snapshot);
             Ok(object)
         }

@@ -269,7 +269,8 @@ pub(super) fn send(backend: &dyn Backend, args: &SendArgs) -> Result<(), Failure
         let from = StoreEnd::open(backend, &args.target, OpenFor::LookAsMounted)?;
         let done = from.open_other(backend, path).and_then(|to| {
             let end = OtherEnd { end: &to, path };
-            let done = against_common(&from, &to, order_of(args))
+            let done = settled(&from, order_of(args))
+                .and_then(|order| against_common(&from, &to, order))
                 .and_then(|order| carry(&from, &end, &order, as_name, args.json.json));
             done.and_then(|done| to.close().map(|()| done))
         });
@@ -297,6 +298,14 @@ pub(super) fn send(backend: &dyn Backend, args: &SendArgs) -> Result<(), Failure
         eprintln!("{sent}");
     }
     Ok(())
+}
+
+/// The order with its snapshot by number: a word may mean another one when the transfer is over, by time or after a rename.
+fn settled(from: &StoreEnd, order: StreamOrder) -> Result<StreamOrder, Failure> {
+    let StreamOrder::Send { at, view: word, from: base, resume } = order else { return Ok(order) };
+    let told = from.ask(&StreamOrder::Number { at, view: word.clone(), from: None })?;
+    let view = told["view"].as_u64().map_or(word, |n| format!("{}{n}", streaming::VIEW_PREFIX).into_bytes());
+    Ok(StreamOrder::Send { at, view, from: base, resume })
 }
 
 /// The order, told against the newest older snapshot that both have, if nothing else was said: by what it is, whatever it is
@@ -379,7 +388,9 @@ pub(super) fn copy(
         StreamOrder::Send { at: NodeId::ROOT, view: name.as_bytes().to_vec(), from: None, resume: None };
     let done = from.open_other(backend, path).and_then(|to| {
         let end = OtherEnd { end: &to, path };
-        let done = against_common(&from, &to, order).and_then(|order| carry(&from, &end, &order, None, json));
+        let done = settled(&from, order)
+            .and_then(|order| against_common(&from, &to, order))
+            .and_then(|order| carry(&from, &end, &order, None, json));
         done.and_then(|done| to.close().map(|()| done))
     });
     from.close()?;

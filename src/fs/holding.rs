@@ -7,6 +7,7 @@ use crate::format::ViewId;
 use crate::format::hold::HoldRecord;
 use crate::format::provenance::Provenance;
 use crate::ops::{Error, NodeId, Result};
+use crate::volume::ReserveFor;
 use std::sync::Arc;
 
 impl Fs {
@@ -44,6 +45,8 @@ impl Fs {
         terms: &HoldTerms<'_>,
         by: &Provenance,
     ) -> Result<HoldRecord> {
+        // What is refused for want of room keeps the old one.
+        self.past.have_room_ahead(ReserveFor::Record, &[])?;
         self.release_transfer(view, terms.tag)?;
         self.past.hold(&*self.head_of(view)?, view, terms, by)
     }

@@ -411,7 +411,8 @@ impl Draft {
                 reclaim.extend(history.delete(*id, meta)?);
             }
             let mut sweep = history.begin_sweep();
-            for view in history.due(SWEEP_GROWN_BYTES_MIN).into_iter().filter(|id| !no_room.contains_key(id)) {
+            for view in history.due(SWEEP_GROWN_BYTES_MIN).into_iter().filter(|id| !no_room.contains_key(id))
+            {
                 history.sweep_view(view, &mut sweep, meta)?;
             }
             reclaim.extend(sweep.end());

@@ -17,7 +17,7 @@ use crate::format::line::LineRecord;
 use crate::format::view::{Role, ViewRecord};
 use crate::format::{BlockPtr, Key, LineId, ViewId};
 use crate::tree::{Edit, Kept, TreeError};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Work that nobody has reserved takes one in so many parts of what is free beyond all that is promised: who deletes files has
 /// the rest.
@@ -139,11 +139,9 @@ impl VolumeState {
     /// Deleted views that are to go and fit into so much room leave the postponed ones.
     pub(super) fn take_unread(&mut self, shared: &Shared, room: u64) -> Vec<ViewId> {
         let go = |id: &&ViewId| !self.is_wanted(**id, shared) && !self.lacks_room(**id, room);
-        let unread: Vec<ViewId> = self.postponed.iter().filter(go).copied().collect();
-        for id in &unread {
-            self.postponed.remove(id);
-        }
-        unread
+        let unread: BTreeSet<ViewId> = self.postponed.iter().filter(go).copied().collect();
+        self.postponed.retain(|id| !unread.contains(id));
+        unread.into_iter().collect()
     }
 
     /// True if the next commit would take something out of the history, with so much room.
