@@ -18,13 +18,15 @@ use crate::device::mirror::{
 };
 use crate::device::patience::{Alive, patiently, patiently_beside, patiently_told};
 use crate::device::{self, Device, DeviceError, DirDevice, FileDevice, Mirror, StoreKind, mark};
+use crate::format::Epoch;
 use crate::format::mirror::{Label, Standing};
 use crate::format::superblock::{INCOMPAT_MIRRORED, Superblock};
 use crate::limits::STORE_BYTES_DEFAULT;
 use crate::names;
 use crate::sys::random::random;
 use crate::volume::{
-    LackingSide, level_states, log_ends, newest_superblock, side_that_is_short, side_that_lacks,
+    LackingSide, level_states, log_ends, newest_and_before, newest_superblock, side_that_is_short,
+    side_that_lacks,
 };
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -141,13 +143,13 @@ fn seed() -> Result<u64, Failure> {
     random().map(u64::from_le_bytes).map_err(|e| Failure::new(Code::Other, e.to_string()))
 }
 
-/// The label of a device, if it counts, and the epoch of its newest superblock.
+/// The label of a device, if it counts, and the epoch of the state before its newest.
 pub(super) fn label_in_force(store: &Path, device: &dyn Device) -> Result<(Option<Label>, u64), Failure> {
-    let Seen { label, state, failed } = Seen::of(device);
+    let Seen { label, state, before, failed } = Seen::of(device);
     match failed {
         Some(e) if is_side(state.as_ref()) => Err(io(store, e)),
         // What has no label that can be read may be a store all the same, or none: who opens it tells.
-        _ => Ok((label, state.map_or(0, |state| state.epoch.0))),
+        _ => Ok((label, before.unwrap_or(0))),
     }
 }
 
@@ -159,18 +161,8 @@ fn is_side(state: Option<&Superblock>) -> bool {
 fn present(store: &Path, device: Arc<dyn Device>, asked: &dyn Device) -> (Present, Seen) {
     let seen = Seen::of(asked);
     let (epoch, state) = seen.state.as_ref().map_or((0, 0), |newest| (newest.epoch.0, newest.seq));
-    (
-        Present {
-            place: names::shown(store),
-            device,
-            label: seen.label.clone(),
-            epoch,
-            state,
-            log: 0,
-            lacks: None,
-        },
-        seen,
-    )
+    let (place, label, before) = (names::shown(store), seen.label.clone(), seen.before.unwrap_or(0));
+    (Present { place, device, label, epoch, before, state, log: 0, lacks: None }, seen)
 }
 
 /// What can be seen of a device.
@@ -178,13 +170,16 @@ struct Seen {
     /// Its label, if it counts.
     label: Option<Label>,
     state: Option<Superblock>,
+    /// The epoch of the state before that.
+    before: Option<u64>,
     /// Why labels cannot be read.
     failed: Option<DeviceError>,
 }
 
 impl Seen {
     fn of(device: &dyn Device) -> Seen {
-        let state = newest_superblock(device).ok();
+        let (state, before) =
+            newest_and_before(device).ok().map(|(newest, before)| (newest, before.0)).unzip();
         let (label, failed) = match read_label(device) {
             Ok(label) => (label, None),
             Err(e) => (None, Some(e)),
@@ -192,7 +187,7 @@ impl Seen {
         let is_side = is_side(state.as_ref());
         let counts =
             |label: &Label| is_side || matches!(label.standing, Standing::Incomplete | Standing::Split);
-        Seen { label: label.filter(counts), state, failed }
+        Seen { label: label.filter(counts), state, before, failed }
     }
 
     /// True of a store that says that it is a side, and not how it stands to the other: that may be newer.
@@ -230,11 +225,11 @@ fn without_label(store: &Path) -> Failure {
 
 /// True if a device has a newer state of the store that another has: its label tells, or, if it has none that knows the other
 /// any more, that it is of the same store.
-fn is_newer(there: &Seen, here: impl FnOnce() -> Option<Superblock>, ours: &Label) -> bool {
+fn is_newer(there: &Seen, here: impl FnOnce() -> Option<(Superblock, Epoch)>, ours: &Label) -> bool {
     match there.label.as_ref().map(|theirs| (theirs, meet(ours, theirs))) {
         Some((theirs, Both::SecondAhead)) => {
-            let epoch = here().map_or(0, |here| here.epoch.0);
-            return meet_in_states((ours, epoch), (theirs, 0)) == Both::SecondAhead;
+            let before = here().map_or(0, |(_, before)| before.0);
+            return meet_in_states((ours, before), (theirs, 0)) == Both::SecondAhead;
         }
         None | Some((_, Both::Strangers)) => {}
         Some(_) => return false,
@@ -243,19 +238,19 @@ fn is_newer(there: &Seen, here: impl FnOnce() -> Option<Superblock>, ours: &Labe
         return false;
     }
     match (here(), &there.state) {
-        (Some(here), Some(there)) => {
+        (Some((here, _)), Some(there)) => {
             (here.uuid, here.identity) == (there.uuid, there.identity) && here.epoch < there.epoch
         }
         _ => false,
     }
 }
 
-/// Whether what is at a path and has the label `theirs` and a state of this epoch went on by itself, beside a side that has `ours`: then
-/// it may have something of its own. Fails if it is no side that can be brought in line.
+/// Whether what is at a path and has the label `theirs`, and a state of the epoch `before` in front of its newest, went on by itself, beside
+/// a side that has `ours`: then it may have something of its own. Fails if it is no side that can be brought in line.
 pub(super) fn went_on(
     path: &Path,
     ours: &Label,
-    (theirs, epoch): (Option<Label>, u64),
+    (theirs, before): (Option<Label>, u64),
 ) -> Result<(Label, bool), Failure> {
     let strangers = || {
         let what = "this is no side of this mirror, and it stays as it is: 'snapfs mirror attach --force' would overwrite all that is there";
@@ -263,7 +258,7 @@ pub(super) fn went_on(
     };
     let Some(theirs) = theirs else { return strangers() };
     // Only one that is behind is judged by its state, and by nothing of ours.
-    let went_on = match meet_in_states((ours, 0), (&theirs, epoch)) {
+    let went_on = match meet_in_states((ours, 0), (&theirs, before)) {
         Both::Together => return Err(Failure::new(Code::Invalid, "both sides are in sync")),
         Both::FirstAhead => false,
         Both::SplitBrain | Both::SecondAhead | Both::Neither => true,
@@ -329,7 +324,7 @@ fn beside(device: &Arc<dyn Device>) -> Beside {
 fn newer_partner(device: &Arc<dyn Device>, label: &Label) -> Option<PathBuf> {
     let there = look_at_partner(device, label)?;
     let path = Path::new(OsStr::from_bytes(&label.path));
-    is_newer(&there, || newest_superblock(&**device).ok(), label).then(|| path.to_path_buf())
+    is_newer(&there, || newest_and_before(&**device).ok(), label).then(|| path.to_path_buf())
 }
 
 /// Refuses to look at a side as at a store if it is none, or, to be `served`, is known to be old. Nothing is written.
@@ -367,15 +362,17 @@ pub(super) fn may_be_read(store: &Path, device: &Arc<dyn Device>, served: bool) 
 /// How a side that is only read stands to its partner, as far as that can be seen from here: for its status. None for what is
 /// no side.
 pub(super) fn standing_of_reader(store: &Path, device: &Arc<dyn Device>) -> Option<Value> {
-    let (ours, epoch) = label_in_force(store, &**device).ok()?;
+    let (ours, before) = label_in_force(store, &**device).ok()?;
     let ours = ours?;
     let is_side = matches!(ours.standing, Standing::Together | Standing::Alone | Standing::Stale);
     if !is_side || ours.path.is_empty() {
         return None;
     }
     let path = Path::new(OsStr::from_bytes(&ours.path));
-    let theirs = look_at_partner(device, &ours).and_then(|there| Some((there.label?, there.state?.epoch.0)));
-    let stands = match theirs.map(|(theirs, state)| meet_in_states((&ours, epoch), (&theirs, state))) {
+    let theirs = look_at_partner(device, &ours).and_then(|there| Some((there.label?, there.before?)));
+    let stands = match theirs
+        .map(|(theirs, theirs_before)| meet_in_states((&ours, before), (&theirs, theirs_before)))
+    {
         Some(Both::Together) => "together",
         Some(Both::FirstAhead) => "ahead",
         Some(Both::SecondAhead) => "behind",
@@ -622,7 +619,7 @@ pub(super) fn open(
     let here = first.device.clone();
     if let (Some(ours), Some(seen)) = (&first.label, &seen)
         && seen.label.as_ref().is_none_or(|theirs| meet(ours, theirs) == Both::Strangers)
-        && is_newer(seen, || newest_superblock(&asked(&here, store, ours, &other)).ok(), ours)
+        && is_newer(seen, || newest_and_before(&asked(&here, store, ours, &other)).ok(), ours)
     {
         let partner = other.as_ref().map_or(store.clone(), |side| side.path.clone());
         return Err(left_behind(store, ours, &partner));

@@ -18,7 +18,7 @@ use crate::store::RangeSet;
 use crate::volume::examine::examine;
 use crate::volume::history::Meta;
 use crate::volume::mend::{self, Mending};
-use crate::volume::{Access, FillFrom, RINGS, View, Volume, compare_sides, newest_superblock, ring};
+use crate::volume::{Access, FillFrom, RINGS, View, Volume, compare_sides, newest_and_before, ring};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -629,8 +629,8 @@ fn a_side_that_was_away_gets_what_a_repair_has_written() {
         sim
     });
     let present = |sim: &Arc<Sim>| {
-        let newest = newest_superblock(&**sim).unwrap();
-        Present::read(sim.clone(), newest.epoch.0, newest.seq).unwrap()
+        let (newest, before) = newest_and_before(&**sim).unwrap();
+        Present::read(sim.clone(), (newest.epoch.0, before.0), newest.seq).unwrap()
     };
     part_for_repair(present(&sims[0]), 3).unwrap();
     let done = run(sims[0].clone(), Mode::Write, Depth::Metadata).unwrap();

@@ -288,8 +288,16 @@ pub(super) fn unwritten(state: &Committed) -> Result<RangeSet> {
 
 /// What is known of a device before anything is opened: its newest superblock.
 pub fn newest_superblock(device: &dyn Device) -> Result<Superblock> {
-    let state = ring::read(device)?.states.into_iter().next();
-    state.ok_or_else(|| corrupt("no superblock".into()))
+    newest_and_before(device).map(|(newest, _)| newest)
+}
+
+/// The same, and the epoch of the state before that. Where that state is lost it is taken for the latest that it can have been.
+pub fn newest_and_before(device: &dyn Device) -> Result<(Superblock, Epoch)> {
+    let mut states = ring::read(device)?.states.into_iter();
+    let newest = states.next().ok_or_else(|| corrupt("no superblock".into()))?;
+    let before = states.next().filter(|before| before.seq + 1 == newest.seq);
+    let epoch = before.map_or(Epoch(newest.epoch.0.saturating_sub(1)), |before| before.epoch);
+    Ok((newest, epoch))
 }
 
 /// Whoever fills a side was told to end.

@@ -102,7 +102,7 @@ pub use holds::NewHold;
 pub use homes::AtHome;
 pub use lineage::{Ancestor, Lineage, SnapshotUses};
 pub use lost_files::{LackingSide, log_ends, side_that_is_short, side_that_lacks};
-pub use mirroring::{RINGS, StaleSide, newest_superblock};
+pub use mirroring::{RINGS, StaleSide, newest_and_before, newest_superblock};
 pub use older_side::level_states;
 pub use open::last_inode;
 pub use options::OpenOptions;

@@ -4,7 +4,7 @@
 use super::mirroring::{StaleSide, unwritten};
 use super::{
     Access, FillFrom, LackingSide, OpenOptions, RINGS, Volume, compare_sides, level_states, log_ends,
-    newest_superblock, side_that_is_short, side_that_lacks,
+    newest_and_before, newest_superblock, side_that_is_short, side_that_lacks,
 };
 use crate::check::{Depth, check};
 use crate::clock::Clock;
@@ -36,8 +36,8 @@ fn fresh() -> u64 {
 }
 
 fn present(sim: &Sim, device: Arc<dyn Device>) -> Present {
-    let newest = newest_superblock(sim).unwrap();
-    Present::read(device, newest.epoch.0, newest.seq).unwrap()
+    let (newest, before) = newest_and_before(sim).unwrap();
+    Present::read(device, (newest.epoch.0, before.0), newest.seq).unwrap()
 }
 
 /// What is on two disks when the power goes in the middle of an fsync: the first has all that was written, the second nothing
@@ -301,7 +301,7 @@ fn what_a_side_has_noted_does_not_count_for_another_history() {
         drop((fs, mirror));
         let opening = open_sides(
             present(&first, first.clone()),
-            Some(Present::read(second.clone(), 0, 0).unwrap()),
+            Some(Present::read(second.clone(), (0, 0), 0).unwrap()),
             false,
             fresh(),
         );
@@ -370,6 +370,88 @@ fn a_side_that_was_put_back_by_one_state_gets_what_came_with_it() {
         let (_mirror, fs) = alone(&sims[old_one]);
         assert!(check(fs.volume(), Depth::Data).unwrap().is_clean());
         assert_eq!(read_whole(&fs, find(&fs, "f")), Ok(bytes(3, 200_000)));
+    }
+}
+
+/// Takes no flush once its disk has a newer state than this one.
+struct LateWith(Arc<Sim>, AtomicU64);
+
+impl Hooks for LateWith {
+    fn before_flush(&self) -> Result<(), DeviceError> {
+        if newest_superblock(&*self.0).unwrap().seq > self.1.load(SeqCst) {
+            return Err(DeviceError::refused(std::io::ErrorKind::TimedOut, "it is late".into()));
+        }
+        Ok(())
+    }
+}
+
+/// Epochs that ended with nothing to write have no state and count for nothing: a side that has one state more, which was under way
+/// when the two parted, is behind, and one that has two is not.
+#[test]
+fn a_side_with_one_state_more_is_behind_however_many_epochs_came_in_between() {
+    for (more, is_late) in [(1, true), (1, false), (2, false)] {
+        let what = format!("{more} states, the side is late: {is_late}");
+        let mut sims = in_sync();
+        let (first, second) = (sims[0].clone(), sims[1].clone());
+        let hooks = LateWith(second.clone(), AtomicU64::new(u64::MAX));
+        let late = Arc::new(Hooked::over_shared(second.clone(), hooks));
+        let (a, b) = (present(&first, first.clone()), present(&second, late.clone()));
+        let mirror = Arc::new(open_sides(a, Some(b), false, fresh()).unwrap().mirror);
+        let fs = open(mirror.clone()).unwrap();
+        let newest = || newest_superblock(&*second).unwrap();
+        put(&fs, NodeId::ROOT, "early", &bytes(2, 100_000));
+        let mut state = 0;
+        while newest().seq != state {
+            state = newest().seq;
+            fs.commit().unwrap();
+        }
+        let common = newest();
+        (0..5).for_each(|_| fs.commit().unwrap());
+        assert_eq!(newest().seq, common.seq, "nothing is to be written: {what}");
+        let old = first.clone_image();
+        if is_late {
+            late.hooks.1.store(common.seq, SeqCst);
+        }
+        for n in 1..=more {
+            put(&fs, NodeId::ROOT, &format!("f{n}"), &bytes(2 + n, 200_000));
+            while newest().seq < common.seq + n {
+                fs.commit().unwrap();
+            }
+        }
+        assert_eq!(newest().seq, common.seq + more, "{what}");
+        assert!(newest().epoch.0 > common.epoch.0 + more, "epochs came in between: {what}");
+        assert_eq!(mirror.sides().len(), if is_late { 1 } else { 2 }, "{what}");
+        if !is_late {
+            // The power went before any of it was on the first, which then was opened alone.
+            sims = [Arc::new(old), Arc::new(second.clone_image())];
+        }
+        drop((fs, mirror));
+        let (mirror, fs) = alone(&sims[0]);
+        put(&fs, NodeId::ROOT, "other", &bytes(9, 200_000));
+        fs.close().unwrap();
+        drop((fs, mirror));
+        let [a, b] = sims.each_ref().map(|sim| present(sim, sim.clone()));
+        let opened = open_sides(a, Some(b), false, fresh());
+        if more > 1 {
+            let why = opened.err().map(|e| e.to_string()).unwrap_or_default();
+            assert!(why.contains("both sides of the mirror went on"), "{what}: {why}");
+            continue;
+        }
+        let opening = opened.unwrap_or_else(|why| panic!("{what}: {why}"));
+        assert!(opening.behind.is_some(), "{what}");
+        // Without the state before its newest nobody knows how many there were in between.
+        let damaged = sims[1].clone_image();
+        for (ring, _) in RINGS {
+            let slot = common.seq % RING_SLOTS * SLOT_BYTES as u64;
+            damaged.write_at(ring + slot, &[0xAB; SLOT_BYTES]).unwrap();
+        }
+        let befores = [&*sims[1], &damaged].map(|sim| newest_and_before(sim).unwrap().1.0);
+        assert_eq!(befores, [common.epoch.0, newest().epoch.0 - 1], "{what}");
+        let mirror = Arc::new(opening.mirror);
+        let fs = open(mirror.clone()).unwrap();
+        assert!(bring(&fs, &mirror, &sims[1], &mut |_, _| ControlFlow::Continue(())), "{what}");
+        assert_eq!(compare_sides(fs.volume(), &mirror).unwrap().differing, [] as [u64; 0], "{what}");
+        fs.close().unwrap();
     }
 }
 

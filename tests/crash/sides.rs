@@ -18,7 +18,7 @@ use snapfs::device::{CrashPolicy, Device, DeviceError, Mirror, Op, Persistence, 
 use snapfs::format::mirror::{Label, Standing};
 use snapfs::format::scrub::ScrubState;
 use snapfs::scrub::Scrub;
-use snapfs::volume::{FillFrom, Filled, RINGS, newest_superblock};
+use snapfs::volume::{FillFrom, Filled, RINGS, newest_and_before};
 
 use crate::cuts::{Recording, Tried, audit, go_on};
 use crate::lines::Model;
@@ -70,8 +70,10 @@ fn fresh() -> u64 {
 pub fn assemble(sides: Disks) -> Result<MirrorOpening, String> {
     let present = |sim: Option<Arc<Sim>>| {
         let sim = sim?;
-        let (epoch, state) = newest_superblock(&*sim).map_or((0, 0), |state| (state.epoch.0, state.seq));
-        Some(Present::read(sim, epoch, state))
+        let newest = newest_and_before(&*sim);
+        let (epochs, state) =
+            newest.map_or(((0, 0), 0), |(newest, before)| ((newest.epoch.0, before.0), newest.seq));
+        Some(Present::read(sim, epochs, state))
     };
     let [a, b] = sides.map(present).map(|side| side.transpose());
     let told = |e: MirrorError| e.to_string();
@@ -647,7 +649,7 @@ pub fn live(trouble: Trouble, nth: u64, seed: u64) -> Result<Lived, String> {
         }
         half_goes_on = true;
         {
-            let half = Present::read(devices[1].clone(), 0, 0)
+            let half = Present::read(devices[1].clone(), (0, 0), 0)
                 .and_then(|half| open_sides(half, None, false, fresh()));
             let half = half.map_err(|e| e.to_string())?;
             let other = open(Arc::new(half.mirror), &Limits::default())?;

@@ -22,6 +22,8 @@ pub struct Present {
     pub label: Option<Label>,
     /// Of its newest superblock.
     pub epoch: u64,
+    /// Of the superblock before that.
+    pub before: u64,
     /// The number of that superblock.
     pub state: u64,
     /// Where its log ends, if somebody has looked: of one state who has more of it is newer.
@@ -41,13 +43,17 @@ pub struct MirrorOpening {
 }
 
 impl Present {
-    /// Reads the label of a device.
+    /// Reads the label of a device that has these epochs, of its newest superblock and of the one before, and this number of the newest.
     ///
     /// # Errors
     /// The device's.
-    pub fn read(device: Arc<dyn Device>, epoch: u64, state: u64) -> Result<Present, MirrorError> {
+    pub fn read(
+        device: Arc<dyn Device>,
+        (epoch, before): (u64, u64),
+        state: u64,
+    ) -> Result<Present, MirrorError> {
         let label = read_label(&*device)?;
-        Ok(Present { place: device.describe(), device, label, epoch, state, log: 0, lacks: None })
+        Ok(Present { place: device.describe(), device, label, epoch, before, state, log: 0, lacks: None })
     }
 
     fn stands(&self) -> Option<Standing> {
@@ -130,8 +136,8 @@ pub fn open_sides(
         let reached = side.epoch;
         one_since(side, behind, warning, reached)
     };
-    let theirs = second.as_ref().and_then(|second| Some((second.label.as_ref()?, second.epoch)));
-    let met = theirs.map(|theirs| meet_in_states((&label, first.epoch), theirs));
+    let theirs = second.as_ref().and_then(|second| Some((second.label.as_ref()?, second.before)));
+    let met = theirs.map(|theirs| meet_in_states((&label, first.before), theirs));
     match (met, second) {
         // The other may lack what was acknowledged since, and what this one lost is not here.
         (Some(Both::Together), Some(second)) if newer_lacks(&first, &second) => {

@@ -9,7 +9,7 @@ use crate::fixtures::together_label;
 use crate::format::provenance::Provenance;
 use crate::format::terms::Terms;
 use crate::fs::{PurgeAsked, PurgeEnd, ReceiveOrder, ReceivedSnapshot, SendOrder, StreamError, parse_token};
-use crate::volume::{Access, OpenOptions, VolumeError, newest_superblock};
+use crate::volume::{Access, OpenOptions, VolumeError, newest_and_before};
 use std::io::Read;
 
 const HOUR: i64 = 3600 * 1_000_000_000;
@@ -335,8 +335,8 @@ fn halves_of_a_mirror_know_each_other_s_snapshots() {
     t.fs.close().unwrap();
     let disks = sides(&image);
     let [first, second] = disks.clone().map(|disk| {
-        let epoch = newest_superblock(&*disk).unwrap().epoch.0;
-        Present::read(disk, epoch, 0).unwrap()
+        let (newest, before) = newest_and_before(&*disk).unwrap();
+        Present::read(disk, (newest.epoch.0, before.0), 0).unwrap()
     });
     let mirror = Arc::new(open_sides(first, Some(second), false, 7).unwrap().mirror);
     let a = opened(mirror.clone());
@@ -348,7 +348,7 @@ fn halves_of_a_mirror_know_each_other_s_snapshots() {
     r.receive(&a.send("one", None).0).unwrap();
     r.receive(&a.send("two", Some("one")).0).unwrap();
     a.fs.volume().split(&mirror, [3; 16]).unwrap();
-    let second = Present::read(disks[1].clone(), 0, 0).unwrap();
+    let second = Present::read(disks[1].clone(), (0, 0), 0).unwrap();
     let b = opened(Arc::new(open_sides(second, None, false, 8).unwrap().mirror));
     assert_ne!(a.fs.volume().uuid(), b.fs.volume().uuid());
     for name in ["one", "two"] {
