@@ -688,10 +688,8 @@ impl StoreSides {
         for (n, side) in in_sync.filter_map(|(n, side)| Some((n, side.as_ref()?))) {
             let other = held[1 - n].as_ref().filter(|_| serving.len() > 1);
             if let Err(e) = side.mark(other, self.mirror.time_limit(), mark::close) {
-                log::warn!(
-                    "cannot mark {} as closed, a copy of it will be taken for one of a store in use: {e}",
-                    names::shown(&side.path)
-                );
+                let what = "as closed, a copy of it will be taken for one of a store in use";
+                log::warn!("cannot mark {} {what}: {e}", names::shown(&side.path));
             }
         }
         self.late.close(held.into_iter().flatten());
