@@ -741,7 +741,7 @@ fn random_histories() {
     let planned = PLANNED.each_ref().map(|sum| sum.load(std::sync::atomic::Ordering::Relaxed));
     assert!(planned[0] > 50 && planned[1] > 0 && planned[2] > 10, "{planned:?}");
     let told = TOLD.each_ref().map(|sum| sum.load(std::sync::atomic::Ordering::Relaxed));
-    assert!(told[0] > 10 && told[1] > 2 * told[0], "{told:?}");
+    assert!(told.iter().all(|sum| *sum > 100), "{told:?}");
 }
 
 #[test]
