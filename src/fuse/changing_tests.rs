@@ -6,7 +6,7 @@ use super::changing::Changing;
 use crate::clock::Clock;
 use crate::device::hanging::Hanging;
 use crate::device::{Device, DeviceError, Sim};
-use crate::fixtures::{RW, SNAPDIR, USER};
+use crate::fixtures::{Hooked, Hooks, RW, SNAPDIR, USER};
 use crate::format::provenance::{Provenance, Reason};
 use crate::fs::{FreezeDone, FreezeOrder, Fs, FsOptions, NamedPath, RestoreOrder, Steps};
 use crate::ops::{Handle, NodeId, Operations, Result, RoomFor, SetAttr, SyncScope};
@@ -39,9 +39,9 @@ fn answered<T: Send + 'static>() -> (impl FnOnce(Result<T>) + Send + 'static, Re
     (move |done| drop(sender.send(done)), answer)
 }
 
-/// A disk that flushes so often as it may.
+/// A disk flushes so often as it may.
+#[derive(Default)]
 struct Flushing {
-    sim: Sim,
     /// None: always.
     may: Mutex<Option<usize>>,
     changed: Condvar,
@@ -55,17 +55,8 @@ impl Flushing {
     }
 }
 
-impl Device for Flushing {
-    fn size(&self) -> u64 {
-        self.sim.size()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::result::Result<(), DeviceError> {
-        self.sim.read_at(offset, buf)
-    }
-    fn write_at(&self, offset: u64, buf: &[u8]) -> std::result::Result<(), DeviceError> {
-        self.sim.write_at(offset, buf)
-    }
-    fn flush(&self) -> std::result::Result<(), DeviceError> {
+impl Hooks for Flushing {
+    fn before_flush(&self) -> std::result::Result<(), DeviceError> {
         let mut may = self.may.lock();
         self.waiting.fetch_add(1, SeqCst);
         while *may == Some(0) {
@@ -73,20 +64,7 @@ impl Device for Flushing {
         }
         self.waiting.fetch_sub(1, SeqCst);
         *may = may.map(|times| times - 1);
-        drop(may);
-        self.sim.flush()
-    }
-    fn back(&self, offset: u64, len: u64) -> std::result::Result<(), DeviceError> {
-        self.sim.back(offset, len)
-    }
-    fn discard(&self, offset: u64, len: u64) {
-        self.sim.discard(offset, len);
-    }
-    fn available(&self) -> u64 {
-        self.sim.available()
-    }
-    fn describe(&self) -> String {
-        "a disk that flushes when it may".into()
+        Ok(())
     }
 }
 
@@ -101,8 +79,7 @@ fn wait(what: &str, is_so: impl Fn() -> bool) {
 
 #[test]
 fn a_change_at_once_waits_for_one_flush_and_not_for_those_who_come() {
-    let (sim, may) = (Sim::new(1 << 30, 1), Mutex::default());
-    let disk = Arc::new(Flushing { sim, may, changed: Condvar::new(), waiting: AtomicUsize::new(0) });
+    let disk = Arc::new(Hooked::over(Sim::new(1 << 30, 1), Flushing::default()));
     let (fs, changing) = file_system(disk.clone(), FsOptions::default());
     let (other, one, two) = (create(&fs, "other"), create(&fs, "1"), create(&fs, "2"));
     fs.write(other.0, other.1, 0, b"then", false).unwrap();
@@ -110,7 +87,7 @@ fn a_change_at_once_waits_for_one_flush_and_not_for_those_who_come() {
     fs.write(other.0, other.1, 0, b"now!", false).unwrap();
     fs.release(other.0, other.1);
     fs.write(one.0, one.1, 0, b"one", false).unwrap();
-    disk.allow(Some(0));
+    disk.hooks.allow(Some(0));
     // One flushes, and a second one comes meanwhile.
     let (first, (returned, has_returned)) = (answered(), mpsc::channel());
     let flushes = changing.clone();
@@ -118,7 +95,7 @@ fn a_change_at_once_waits_for_one_flush_and_not_for_those_who_come() {
         flushes.fsync(one.0, one.1, SyncScope::All, Box::new(first.0));
         returned.send(()).unwrap();
     });
-    wait("the flush", || disk.waiting.load(SeqCst) == 1);
+    wait("the flush", || disk.hooks.waiting.load(SeqCst) == 1);
     let second = answered();
     fs.write(two.0, two.1, 0, b"two", false).unwrap();
     changing.fsync(two.0, two.1, SyncScope::All, Box::new(second.0));
@@ -130,10 +107,10 @@ fn a_change_at_once_waits_for_one_flush_and_not_for_those_who_come() {
     });
     wait("the restore to wait for who has passed", || fs.unhindered(None).is_none());
     // The first is answered, and the thread that flushed for it does not go on with the second one as it has passed.
-    disk.allow(Some(1));
+    disk.hooks.allow(Some(1));
     first.1.recv_timeout(LONG).unwrap().unwrap();
     let returned = has_returned.recv_timeout(LONG);
-    disk.allow(None);
+    disk.hooks.allow(None);
     assert!(returned.is_ok() && restoring.join().unwrap());
     second.1.recv_timeout(LONG).unwrap().unwrap();
     fs.mkdir(&USER, SNAPDIR, b"afterwards", 0o755).unwrap();

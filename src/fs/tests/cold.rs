@@ -1,7 +1,8 @@
 //! Whoever waits for the device holds up nobody who needs nothing from it.
 
 use super::*;
-use crate::device::{Device, DeviceError, Memory};
+use crate::device::Memory;
+use crate::fixtures::{Hooked, Hooks};
 use crate::volume::{Access, OpenOptions};
 use parking_lot::{Condvar, Mutex};
 use std::sync::mpsc;
@@ -11,9 +12,9 @@ use std::time::Duration;
 const SOON: Duration = Duration::from_secs(30);
 const FILES: usize = 3000;
 
-/// A device that makes reads wait when it is told to.
+/// A device makes reads wait when it is told to.
+#[derive(Default)]
 struct Slow {
-    memory: Memory,
     /// Whether reads wait, and how many do.
     state: Mutex<(bool, usize)>,
     changed: Condvar,
@@ -35,11 +36,8 @@ impl Slow {
     }
 }
 
-impl Device for Slow {
-    fn size(&self) -> u64 {
-        self.memory.size()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::result::Result<(), DeviceError> {
+impl Hooks for Slow {
+    fn before_read(&self, _at: u64) {
         let mut state = self.state.lock();
         state.1 += 1;
         self.changed.notify_all();
@@ -47,26 +45,6 @@ impl Device for Slow {
             self.changed.wait(&mut state);
         }
         state.1 -= 1;
-        drop(state);
-        self.memory.read_at(offset, buf)
-    }
-    fn write_at(&self, offset: u64, buf: &[u8]) -> std::result::Result<(), DeviceError> {
-        self.memory.write_at(offset, buf)
-    }
-    fn flush(&self) -> std::result::Result<(), DeviceError> {
-        self.memory.flush()
-    }
-    fn back(&self, offset: u64, len: u64) -> std::result::Result<(), DeviceError> {
-        self.memory.back(offset, len)
-    }
-    fn discard(&self, offset: u64, len: u64) {
-        self.memory.discard(offset, len)
-    }
-    fn available(&self) -> u64 {
-        self.memory.available()
-    }
-    fn describe(&self) -> String {
-        "a slow device".into()
     }
 }
 
@@ -79,7 +57,7 @@ impl Drop for Held<'_> {
     }
 }
 
-fn opened(device: &Arc<Slow>, cache_bytes: usize) -> T {
+fn opened(device: &Arc<Hooked<Slow>>, cache_bytes: usize) -> T {
     let options = OpenOptions { access: Access::ReadWrite, cache_bytes };
     T::on(Volume::open(device.clone(), options).unwrap(), FsOptions::default())
 }
@@ -89,9 +67,8 @@ fn name(n: usize) -> String {
 }
 
 /// A store with many small files in a directory, one with many extents, and snapshots. Nothing of it is in memory.
-fn store() -> Arc<Slow> {
-    let device =
-        Arc::new(Slow { memory: Memory::new(256 << 20), state: Mutex::default(), changed: Condvar::new() });
+fn store() -> Arc<Hooked<Slow>> {
+    let device = Arc::new(Hooked::over(Memory::new(256 << 20), Slow::default()));
     let t = T::on(Volume::made_on(device.clone()), FsOptions::default());
     t.put(ROOT, "warm", b"warm content");
     let dir = t.mkdir(ROOT, "dir").unwrap();
@@ -135,10 +112,10 @@ fn readers_go_on_while(
     prepare(&t);
     read(&t);
     std::thread::scope(|scope| {
-        let held = Held(&device);
-        device.hold(true);
+        let held = Held(&device.hooks);
+        device.hooks.hold(true);
         let writer = scope.spawn(|| change(&t));
-        assert!(device.somebody_waits(|| writer.is_finished()), "{what} finds all in memory");
+        assert!(device.hooks.somebody_waits(|| writer.is_finished()), "{what} finds all in memory");
         let (tell, told) = mpsc::channel();
         let reader = scope.spawn({
             let t = &t;

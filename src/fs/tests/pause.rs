@@ -1,7 +1,8 @@
 //! For how long changes were held up for a snapshot: each tells it, however it came to be.
 
 use super::*;
-use crate::device::{Device, DeviceError, Memory};
+use crate::device::{DeviceError, Memory};
+use crate::fixtures::{Hooked, Hooks};
 use crate::format::provenance::{Provenance, Reason};
 use crate::fs::{NamedPath, OpenForWriting, RestoreOrder, Switched};
 use crate::volume::{Access, OpenOptions};
@@ -11,52 +12,29 @@ use std::time::Duration;
 /// So long a flush takes.
 const FLUSH: Duration = Duration::from_millis(20);
 
-/// A device that takes its time for flushes when it is told to.
-struct Lazy {
-    memory: Memory,
-    is_lazy: AtomicBool,
-}
+/// A device takes its time for flushes when it is told to.
+#[derive(Default)]
+struct Lazy(AtomicBool);
 
-impl Device for Lazy {
-    fn size(&self) -> u64 {
-        self.memory.size()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> std::result::Result<(), DeviceError> {
-        self.memory.read_at(offset, buf)
-    }
-    fn write_at(&self, offset: u64, buf: &[u8]) -> std::result::Result<(), DeviceError> {
-        self.memory.write_at(offset, buf)
-    }
-    fn flush(&self) -> std::result::Result<(), DeviceError> {
-        if self.is_lazy.load(Ordering::SeqCst) {
+impl Hooks for Lazy {
+    fn before_flush(&self) -> std::result::Result<(), DeviceError> {
+        if self.0.load(Ordering::SeqCst) {
             std::thread::sleep(FLUSH);
         }
-        self.memory.flush()
-    }
-    fn back(&self, offset: u64, len: u64) -> std::result::Result<(), DeviceError> {
-        self.memory.back(offset, len)
-    }
-    fn discard(&self, offset: u64, len: u64) {
-        self.memory.discard(offset, len)
-    }
-    fn available(&self) -> u64 {
-        self.memory.available()
-    }
-    fn describe(&self) -> String {
-        "a lazy device".into()
+        Ok(())
     }
 }
 
 #[test]
 fn each_snapshot_tells_for_how_long_it_held_up_changes() {
-    let device = Arc::new(Lazy { memory: Memory::new(256 << 20), is_lazy: AtomicBool::new(false) });
+    let device = Arc::new(Hooked::over(Memory::new(256 << 20), Lazy::default()));
     let options = FsOptions { tripwire: true, ..FsOptions::default() };
     let t = T::on(Volume::made_on(device.clone()), options);
     for n in 0..40 {
         t.put(ROOT, &format!("f{n}"), &vec![n; 9000]);
     }
     t.snapshot("made");
-    device.is_lazy.store(true, Ordering::SeqCst);
+    device.hooks.0.store(true, Ordering::SeqCst);
     t.put(ROOT, "f", b"new");
     t.fs.unlink(&USER, ROOT, b"f0").unwrap();
 

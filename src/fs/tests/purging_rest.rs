@@ -34,6 +34,17 @@ fn a_purge_that_was_cut_off_goes_on() {
     }
 }
 
+/// A snapshot "two" has the same content in leaves of its own; then it is removed.
+fn go_with_second_snapshot(t: &T, dir: NodeId, names: &[String]) {
+    for name in names {
+        let node = t.find(dir, name).unwrap();
+        t.fs.setxattr(&USER, node, b"user.a", b"1", XattrMode::Set).unwrap();
+    }
+    t.snapshot("two");
+    names.iter().for_each(|name| remove(t, dir, name));
+    t.fs.commit().unwrap();
+}
+
 /// What is more than one commit takes is planned anew, and nothing has to be asked for twice: neither what is under the path, nor what
 /// others have of it.
 #[test]
@@ -44,14 +55,7 @@ fn a_purge_of_many_small_files_that_was_cut_off_goes_on() {
         let dir = t.mkdir(ROOT, "keys").unwrap();
         let names = put_keys(&t, dir, &secret(2000));
         t.snapshot("one");
-        // The same content in leaves of its own.
-        for name in &names {
-            let node = t.find(dir, name).unwrap();
-            t.fs.setxattr(&USER, node, b"user.a", b"1", XattrMode::Set).unwrap();
-        }
-        t.snapshot("two");
-        names.iter().for_each(|name| remove(&t, dir, name));
-        t.fs.commit().unwrap();
+        go_with_second_snapshot(&t, dir, &names);
         sim.set_crash_at(sim.changes() + at);
         let is_done = matches!(purge(&t, "keys", &["one"], true), Ok(PurgeEnd::Purged(..)));
         drop(t);
@@ -319,13 +323,7 @@ fn the_chosen_snapshots_stay_until_all_that_others_share_is_gone() {
     let dir = t.mkdir(ROOT, "keys").unwrap();
     let names = put_keys(&t, dir, &secret(2000));
     t.snapshot("s");
-    for name in &names {
-        let node = t.find(dir, name).unwrap();
-        t.fs.setxattr(&USER, node, b"user.a", b"1", XattrMode::Set).unwrap();
-    }
-    t.snapshot("two");
-    names.iter().for_each(|name| remove(&t, dir, name));
-    t.fs.commit().unwrap();
+    go_with_second_snapshot(&t, dir, &names);
     let t = cut_with_rest_of(t, &sim, true);
     let info = t.fs.volume().find_snapshot(LineId::MAIN, b"s").unwrap();
     assert_eq!(t.fs.rmdir(&USER, SNAPDIR, b"s"), Err(Error::Busy));
