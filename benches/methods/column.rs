@@ -239,6 +239,7 @@ impl Bench<'_> {
             }
             ratios.extend(old.last().zip(fresh.last()).map(|(old, fresh)| old / fresh));
         }
+        eprintln!("  read cold, MB/s: {old:.0?}; one that was freshly written: {fresh:.0?}");
         fs::remove_file(self.store.path(FRESH))?;
         let middle = |of: &[f64]| median(of).ok_or("nothing was read");
         Ok([middle(&old)?, middle(&fresh)?, middle(&ratios)?])

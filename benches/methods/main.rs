@@ -50,7 +50,7 @@ fn main() -> Result<()> {
     };
     let (mut columns, mut ratios, mut done) = (Vec::new(), Vec::new(), Ok(()));
     if options.wants("columns") {
-        for method in Method::all()? {
+        for method in Method::all()?.into_iter().filter(|method| options.wants_method(method.name())) {
             eprintln!("{}", method.title());
             match Column::measure(method, &places, &sizes) {
                 Ok(column) => columns.push(column),

@@ -14,6 +14,9 @@ pub struct Options {
     /// deletion (a long history goes beside a writer, and the same of btrfs).
     #[arg(long, value_delimiter = ',', default_value = "columns,plain,history,mirror,split,copy,deletion")]
     only: Vec<String>,
+    /// Columns of the table, all without it: none, row, cow, clone, background, mirror.
+    #[arg(long, value_delimiter = ',')]
+    methods: Vec<String>,
     /// Small files and few snapshots, some minutes; `SMALL=1` means the same.
     #[arg(long)]
     small: bool,
@@ -100,5 +103,10 @@ impl Options {
     /// True if a part was asked for.
     pub fn wants(&self, part: &str) -> bool {
         self.only.iter().any(|only| only == part)
+    }
+
+    /// True if the column of a method was asked for.
+    pub fn wants_method(&self, name: &str) -> bool {
+        self.methods.is_empty() || self.methods.iter().any(|method| method == name)
     }
 }

@@ -24,7 +24,7 @@ pub use kept::Kept;
 pub use node::{Child, Node};
 pub use pager::Pager;
 pub use read::{
-    Item, Range, get, last_at_or_before, leaf_behind, leaf_of, newest_birth, nodes_between, range,
+    Item, Range, get, last_at_or_before, leaf_of, leaves_to_read, newest_birth, nodes_between, range,
 };
 pub use rehearsal::Planned;
 pub use scan::{Bounds, Met, Span, leads_to, scan};

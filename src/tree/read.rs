@@ -103,21 +103,19 @@ pub fn newest_birth(pager: &Pager, root: &Child, from: &Key, to: &Key) -> Result
     Ok(newest)
 }
 
-/// Where the leaf is that follows the one with `key`, if its keys begin below `to` and it would have to be read. Reads no leaves;
-/// none is told of where two inner nodes meet.
-pub fn leaf_behind(pager: &Pager, root: &Child, key: &Key, to: &Key) -> Result<Option<BlockPtr>> {
-    let mut node = pager.resolve(root)?;
-    loop {
-        let Body::Inner(inner) = &node.body else { return Ok(None) };
-        let index = inner.index(key);
-        if inner.level == 1 {
-            let next = inner.keys.get(index + 1).filter(|first| *first < to);
-            let next = next.and_then(|_| inner.children.get(index + 1)).and_then(Child::stored);
-            return Ok(next.filter(|ptr| pager.resident(ptr).is_none()));
+/// Where the leaves are that the keys `from..to` are in, or would be, and that are not in memory. Reads no leaves but a root.
+pub fn leaves_to_read(pager: &Pager, root: &Child, from: &Key, to: &Key) -> Result<Vec<BlockPtr>> {
+    let node = pager.resolve(root)?;
+    let Body::Inner(inner) = &node.body else { return Ok(Vec::new()) };
+    let (first, end) = (inner.index(from), inner.keys.partition_point(|key| key < to));
+    let mut leaves = Vec::new();
+    for child in inner.children.get(first..end).unwrap_or_default() {
+        match inner.level {
+            1 => leaves.extend(child.stored().filter(|ptr| pager.resident(ptr).is_none())),
+            _ => leaves.extend(leaves_to_read(pager, child, from, to)?),
         }
-        let below = pager.resolve(&inner.children[index])?;
-        node = below;
     }
+    Ok(leaves)
 }
 
 /// The greatest item in `floor..=key`.

@@ -3,7 +3,7 @@
 use super::remap::Places;
 use super::{Result, VolumeError};
 use crate::format::deadlist::DeadEntry;
-use crate::format::{BlockPtr, Epoch, Extent, Key, Slot, ViewId};
+use crate::format::{Epoch, Extent, Key, Slot, ViewId};
 use crate::store::Store;
 use crate::tree::{self, Child, DiffItem, Item, Pager};
 use parking_lot::Mutex;
@@ -257,14 +257,12 @@ impl View {
         self.shared.places.of_reference(e.addr, e.len, e.birth)
     }
 
-    /// Where the leaf is that follows the one with `key`, if its keys begin below `to` and it is not in memory.
-    pub fn leaf_behind(&self, key: &Key, to: &Key) -> Result<Option<BlockPtr>> {
-        Ok(tree::leaf_behind(&self.shared.pager, &self.root, key, to)?)
-    }
-
-    /// Says that a node will be read soon.
-    pub fn will_need_node(&self, ptr: &BlockPtr) {
-        self.shared.store().device().will_need(ptr.addr.0, u64::from(ptr.len));
+    /// Says that the leaves will be read soon that the keys `from..to` are in. What goes wrong here is found by the read.
+    pub fn will_need_leaves(&self, from: &Key, to: &Key) {
+        let leaves = tree::leaves_to_read(&self.shared.pager, &self.root, from, to).unwrap_or_default();
+        for ptr in leaves {
+            self.shared.store().device().will_need(ptr.addr.0, u64::from(ptr.len));
+        }
     }
 
     /// Says that `len` bytes from offset `from` of an extent (both multiples of 4096) will be read soon.

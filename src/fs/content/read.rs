@@ -66,7 +66,7 @@ pub fn read_file(heads: &Heads, node: NodeId, handle: Handle, offset: u64, out: 
         content.will_need(around, offset, len);
     }
     if open.around.streams(offset, len as u64) {
-        content.will_need_leaf(&open.around, offset.saturating_add(len as u64));
+        content.will_need_leaves(&open.around, offset.saturating_add(len as u64));
     }
     content.read(offset, out).map_err(|e| content.unreadable(offset, e))
 }
@@ -98,13 +98,13 @@ impl ContentView {
         }
     }
 
-    /// Says that the leaf behind that of the block at `offset` is needed soon: a fragmented file has one for each MiB.
-    fn will_need_leaf(&self, around: &Around, offset: u64) {
-        let (at, end) = (extents::key(self.ino, offset), extents::key(self.ino, u64::MAX));
-        if let Ok(Some(leaf)) = self.view.leaf_behind(&at, &end)
-            && around.names(leaf.addr.0)
+    /// Says which leaves behind `offset` are needed soon: a fragmented file has one for each MiB or two.
+    fn will_need_leaves(&self, around: &Around, offset: u64) {
+        if offset < self.inode.size
+            && let Some(ahead) = around.ahead(offset)
         {
-            self.view.will_need_node(&leaf);
+            let (from, to) = (extents::key(self.ino, ahead.start), extents::key(self.ino, ahead.end));
+            self.view.will_need_leaves(&from, &to);
         }
     }
 

@@ -1,5 +1,5 @@
 //! What lies around small reads of an open file, and when to have the host read it ahead of the next one
-//! (docs/decisions/0016); and whether large ones are a stream, for which the next leaf of the tree is wanted soon.
+//! (docs/decisions/0016); and whether large ones are a stream, for which the next leaves of the tree are wanted soon.
 //!
 //! The kernel asks for each block once and then keeps it, so a second small read of a cluster is of another block: then
 //! the rest of the cluster will be asked for as well. Once many clusters were touched the whole file will be, and then
@@ -24,6 +24,9 @@ const NAMED: u8 = 2;
 
 /// A read this near to the end of the one before goes on with it: parts of a stream are asked for side by side.
 const STREAM_GAP_BYTES: u64 = 1 << 20;
+/// Leaves are named for so many bytes of the file ahead of a stream, further ones when half of it has been read: more than the
+/// kernel asks for at once, and few leaves in vain where the stream ends.
+const STREAM_AHEAD_BYTES: u64 = 8 << 20;
 
 /// The clusters of an open file. Any thread; two that touch one cluster at the same time may both name it.
 #[derive(Default)]
@@ -31,8 +34,8 @@ pub struct Around {
     clusters: OnceLock<Clusters>,
     /// Where the last large read ended.
     end: AtomicU64,
-    /// The leaf that was named last.
-    leaf: AtomicU64,
+    /// Up to where leaves were named.
+    named: AtomicU64,
 }
 
 struct Clusters {
@@ -80,9 +83,15 @@ impl Around {
             && self.end.swap(offset.saturating_add(len), Relaxed).abs_diff(offset) <= STREAM_GAP_BYTES
     }
 
-    /// True if the leaf at `addr` was not named before it.
-    pub fn names(&self, addr: u64) -> bool {
-        self.leaf.swap(addr, Relaxed) != addr
+    /// The range of the file whose leaves a stream that has come to `offset` should name now.
+    pub fn ahead(&self, offset: u64) -> Option<Range<u64>> {
+        let (named, end) = (self.named.load(Relaxed), offset.saturating_add(STREAM_AHEAD_BYTES));
+        let goes_on = (offset..=end).contains(&named);
+        if goes_on && named - offset > STREAM_AHEAD_BYTES / 2 {
+            return None;
+        }
+        self.named.store(end, Relaxed);
+        Some(if goes_on { named } else { offset }..end)
     }
 }
 
@@ -106,7 +115,14 @@ mod tests {
             (8 << 20, large),
         ];
         assert_eq!(reads.map(|(at, len)| around.streams(at, len)), [true, true, true, false, true, false]);
-        assert_eq!([5, 5, 7, 5].map(|addr| around.names(addr)), [true, false, true, true]);
+    }
+
+    #[test]
+    fn a_stream_names_leaves_ahead_once_each() {
+        let (around, mib) = (Around::default(), 1 << 20);
+        let ranges = [0, 1, 3, 4, 5, 9, 100, 50].map(|n| around.ahead(n * mib));
+        let named = [Some(0..8), None, None, Some(8..12), None, Some(12..17), Some(100..108), Some(50..58)];
+        assert_eq!(ranges, named.map(|range| range.map(|r| r.start * mib..r.end * mib)));
     }
 
     #[test]

@@ -5,7 +5,9 @@ use crate::device::{Call, Op, Sim};
 use crate::format::{BLOCK_BYTES, Ino};
 use crate::fs::attributes::Writer;
 use crate::fs::content::change_of_size;
+use crate::volume::{Access, OpenOptions, Volume};
 use parking_lot::Mutex;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 #[test]
@@ -281,6 +283,39 @@ fn the_host_may_drop_what_a_stream_left_behind_but_not_what_is_in_snapshots() {
     let releases = |calls: &[Call]| calls.iter().filter(|call| call.op == Op::Release).count();
     assert_eq!(releases(&read(f, 4096)), 0, "small reads are no stream");
     assert_eq!(releases(&read(of_snapshot, 1 << 20)), 0, "other snapshots share it");
+}
+
+#[test]
+fn the_leaves_of_a_stream_are_told_before_it_comes_there() {
+    const LEN: u64 = 32 << 20;
+    const PART: u64 = 128 << 10;
+    let device = Arc::new(Sim::new(256 << 20, 1));
+    let t = T::on(Volume::made_on(device.clone()), FsOptions::default());
+    let f = t.create(ROOT, "f");
+    (0..LEN >> 20).for_each(|n| t.write(f, n << 20, &vec![n as u8 + 1; 1 << 20]));
+    t.snapshot("s");
+    (0..LEN / 4096).step_by(2).for_each(|n| t.write(f, n * 4096, &[7; 4096]));
+    t.fs.commit().unwrap();
+    drop(t);
+    let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 64 << 20 };
+    let volume = Volume::open(device.clone(), options).unwrap();
+    let t = T::on(volume, FsOptions::default());
+    let file = t.open(f.0, RO);
+    device.start_recording();
+    (0..LEN / PART).for_each(|n| assert_eq!(t.read(file, n * PART, PART as usize).len(), PART as usize));
+    let calls = device.take_recording();
+    let of = |op| calls.iter().filter(move |call| call.op == op).map(|call| (call.offset, call.len));
+    let told: BTreeSet<_> = of(Op::WillNeed).collect();
+    let leaves = of(Op::Read).filter(|call| told.contains(call)).count();
+    let again = of(Op::WillNeed).count() - told.len();
+    assert!(again <= 8, "each is told once, and a second time if two ranges meet in it: {again}");
+    assert!(leaves >= 20 && leaves + 1 >= told.len(), "{leaves} of {} were read", told.len());
+    let first = |op, at| calls.iter().position(|call| call.op == op && call.offset == at).unwrap();
+    let late = told.iter().filter(|(at, _)| first(Op::Read, *at) < first(Op::WillNeed, *at)).count();
+    assert_eq!(late, 0);
+    let nodes = of(Op::Read).filter(|(_, len)| *len == crate::format::NODE_BYTES as u64).count();
+    assert!(nodes <= leaves + 5, "{nodes} nodes were read, {leaves} of them were told");
+    t.fs.release(file.0, file.1);
 }
 
 #[test]
