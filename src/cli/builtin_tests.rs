@@ -1,7 +1,7 @@
 //! Making stores: a store in use, and a making that was cut off.
 
 use super::builtin::{Builtin, open_volume};
-use super::engine::{Backend, InitOptions, OpenFor, Partner, StoreOptions};
+use super::engine::{Backend, Engine, InitOptions, OpenFor, Partner, StoreOptions};
 use super::making::{NewStore, Old, make};
 use super::mirror_order::MirrorOrder;
 use crate::check::Depth;
@@ -15,8 +15,9 @@ use crate::limits::STORE_BYTES_DEFAULT;
 use crate::repair::Mode;
 use crate::volume::{OpenOptions, Volume, newest_superblock};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 fn place(name: &str) -> PathBuf {
     let dir = std::env::temp_dir().join(format!("snapfs-builtin-{}-{name}", std::process::id()));
@@ -120,4 +121,39 @@ fn a_side_of_which_no_label_can_be_read_is_served_only_when_somebody_says_so() {
         open(OpenFor::Mount, Partner::AsNoted).unwrap().close().unwrap();
         std::fs::remove_dir_all(&dir).unwrap();
     }
+}
+
+#[test]
+fn a_repair_of_a_sound_side_writes_nothing() {
+    let (dir, other) = (place("sound"), place("sound-other"));
+    let mounted = || Builtin.open(&dir, &StoreOptions::default()).unwrap();
+    let store = mounted();
+    let attach = MirrorOrder::Attach { path: other.clone(), force: false, limit: None };
+    store.mirror(&attach, &mut |_| true).unwrap();
+    let in_sync = |store: &Arc<dyn Engine>| {
+        store.mirror(&MirrorOrder::Status, &mut |_| true).unwrap()["in_sync"] == true
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    while !in_sync(&store) {
+        assert!(Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    store.close().unwrap();
+    drop(store);
+    let bytes =
+        |side: &Path| ["super.a", "super.b", "log"].map(|name| std::fs::read(side.join(name)).unwrap());
+    // Each of them while the other is away.
+    for (side, partner) in [(&dir, &other), (&other, &dir)] {
+        let (before, away) = (bytes(side), place("sound-away"));
+        std::fs::rename(partner, &away).unwrap();
+        let done = Builtin.repair(side, Mode::Write, Depth::Data).unwrap();
+        assert_eq!((done.rebuilt, done.left), (vec![], vec![]));
+        assert!(bytes(side) == before, "{}", side.display());
+        std::fs::rename(&away, partner).unwrap();
+    }
+    let store = mounted();
+    assert!(in_sync(&store));
+    store.close().unwrap();
+    drop(store);
+    [dir, other].iter().for_each(|dir| std::fs::remove_dir_all(dir).unwrap());
 }

@@ -65,13 +65,16 @@ fn hold(store: &Path, mode: LockMode) -> Result<LockedStore, Failure> {
 pub(super) fn repair(store: &Path, mode: Mode, depth: Depth) -> Result<Repair, Failure> {
     let held = hold(store, if mode == Mode::Write { LockMode::Exclusive } else { LockMode::Shared })?;
     let device = held.device.clone();
-    if mode == Mode::Write {
-        part_for_repair(&held.path, device.clone())?;
-    }
-    let done = match mark::is_copy_of_open(&*device) {
-        false => repair::run(held.device, mode, depth),
+    let run = |mode| match mark::is_copy_of_open(&*device) {
+        false => repair::run(device.clone(), mode, depth),
         true => repair_copy(&device, mode),
     };
+    let mut done = run(Mode::DryRun);
+    // A side whose partner is away is the newer one when it was mended, and it is not made that for nothing.
+    if mode == Mode::Write && done.as_ref().is_ok_and(|dry| !dry.rebuilt.is_empty()) {
+        part_for_repair(&held.path, device.clone())?;
+        done = run(Mode::Write);
+    }
     let done = done.map_err(|e| told_volume(store, &e));
     device.limit_met().map_or(done, |limit| Err(limited(store, &limit)))
 }
