@@ -74,7 +74,7 @@ pub(super) fn outside_of_mounts(path: &Path, store: Option<StoreId>) -> Result<(
 }
 
 /// True for the directory of a store. Something else may have a directory with the name of its segments.
-fn is_store(point: &Path) -> bool {
+pub(super) fn is_store(point: &Path) -> bool {
     device::probe(point).is_ok_and(|kind| kind == StoreKind::DirectoryStore)
         && ["super.a", "super.b"].iter().any(|ring| point.join(ring).is_file())
 }

@@ -6,7 +6,8 @@ use super::args::ChangesArgs;
 use super::diff::change_line;
 use super::engine::{Backend, ChangesOrder, OpenFor, StoreOptions};
 use super::feed;
-use crate::ctl::{Client, Code, Failure};
+use super::served;
+use crate::ctl::{Code, Failure};
 use crate::names;
 use crate::sys::mount::major_minor;
 use crate::sys::process::is_hung_up;
@@ -30,7 +31,7 @@ pub(super) fn run(backend: &dyn Backend, args: &ChangesArgs) -> Result<(), Failu
         failed = print(&mut out, piece, args).err();
         failed.is_none()
     };
-    match Client::connect(&args.target) {
+    match served::connect(&args.target) {
         Ok(client) => {
             let meta = fs::metadata(&args.target).ok();
             let inside = meta.filter(|meta| major_minor(meta.dev()) == client.record().device);

@@ -3,6 +3,7 @@
 use super::args::DeleteArgs;
 use super::delete_order::{DeleteOrder, NO_ROOM_IN_TRASH, encode, told_no_room};
 use super::output::{self, counted};
+use super::served;
 use super::snapshots::{daemon_for_changes, put_maker, written};
 use super::usage;
 use crate::ctl::{Client, Code, Failure};
@@ -30,7 +31,7 @@ pub(super) fn run(args: &DeleteArgs) -> Result<(), Failure> {
         return Err(usage::wrong("a name is empty"));
     }
     let client =
-        if args.dry_run { Client::connect(&args.target)? } else { daemon_for_changes(&args.target)? };
+        if args.dry_run { served::connect(&args.target)? } else { daemon_for_changes(&args.target)? };
     let bytes = |word: &std::ffi::OsString| word.as_bytes().to_vec();
     let order = DeleteOrder {
         at: NodeId::ROOT,

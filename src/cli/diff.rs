@@ -5,8 +5,9 @@
 use super::args::DiffArgs;
 use super::engine::{Backend, DiffOrder, DiffTold, OpenFor, StoreOptions};
 use super::output;
+use super::served;
 use super::wire::encode_diff;
-use crate::ctl::{Client, Code, Failure};
+use crate::ctl::{Code, Failure};
 use crate::names;
 use crate::sys::mount::major_minor;
 use serde_json::{Value, json};
@@ -31,7 +32,7 @@ pub(super) fn run(backend: &dyn Backend, args: &DiffArgs) -> Result<u8, Failure>
         },
     };
     let mut printer = Printer::new(args);
-    match Client::connect(&args.target) {
+    match served::connect(&args.target) {
         Ok(client) => {
             // A path elsewhere is that of the store itself.
             let meta = fs::metadata(&args.target).ok();

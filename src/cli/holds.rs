@@ -2,9 +2,10 @@
 
 use super::engine::{Backend, HoldOrder, OpenFor, StoreOptions};
 use super::hold_args::{HoldArgs, ReleaseArgs};
+use super::served;
 use super::snapshots::{daemon_for_changes, put_maker, written};
 use super::{held, hold_order, output};
-use crate::ctl::{Client, Failure};
+use crate::ctl::Failure;
 use crate::names;
 use crate::ops::NodeId;
 use serde_json::{Value, json};
@@ -29,7 +30,7 @@ pub(super) fn release(args: &ReleaseArgs) -> Result<(), Failure> {
 }
 
 fn list(backend: &dyn Backend, args: &HoldArgs) -> Result<(), Failure> {
-    let all = match Client::ask(&args.target, "hold", hold_order::encode(&HoldOrder::Tell))? {
+    let all = match served::ask(&args.target, "hold", hold_order::encode(&HoldOrder::Tell))? {
         Some(all) => all,
         None => {
             let look = StoreOptions { access: OpenFor::Look, ..StoreOptions::default() };

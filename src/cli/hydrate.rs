@@ -6,9 +6,10 @@ use super::hydrate_args::{HydrateArgs, HydrateWord};
 use super::hydrate_order;
 use super::hydration::in_words;
 use super::output;
+use super::served;
 use super::snapshots::{create_here, daemon_for_changes, written};
 use super::usage;
-use crate::ctl::{Client, Code, Failure};
+use crate::ctl::{Code, Failure};
 use crate::names;
 use crate::ops::NodeId;
 use crate::sys::process::effective_uid;
@@ -77,7 +78,7 @@ pub(super) fn run(backend: &dyn Backend, args: &HydrateArgs) -> Result<(), Failu
 }
 
 fn ask(backend: &dyn Backend, target: &Path, name: Option<&OsStr>) -> Result<Value, Failure> {
-    if let Some(copies) = Client::ask(target, "hydrate", request(name, &HydrateOrder::Status))? {
+    if let Some(copies) = served::ask(target, "hydrate", request(name, &HydrateOrder::Status))? {
         return Ok(copies);
     }
     let look = StoreOptions { access: OpenFor::Look, ..StoreOptions::default() };
@@ -110,7 +111,7 @@ pub(super) fn create(args: &CreateArgs) -> Result<(), Failure> {
 
 /// Waits until all copies are whole that are not yet; says on the way what is in the way of one.
 fn wait(target: &Path, name: Option<&OsStr>, json: bool) -> Result<(), Failure> {
-    let client = Client::connect(target)?;
+    let client = served::connect(target)?;
     let (is_shown, mut said) = (!json && io::stderr().is_terminal(), String::new());
     let mut last = json!([]);
     let done = loop {

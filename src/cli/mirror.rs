@@ -5,6 +5,7 @@ use super::limit::UNLIMITED;
 use super::mirror_args::{MirrorArgs, MirrorVerb, ResyncArgs, SplitArgs};
 use super::mirror_order::{MirrorOrder, encode};
 use super::output;
+use super::served;
 use super::snapshots::{daemon_for_changes, put_maker, written};
 use super::wire;
 use crate::ctl::{Client, Code, Failure};
@@ -32,7 +33,7 @@ pub(super) fn run(backend: &dyn Backend, args: &MirrorArgs) -> Result<(), Failur
             finish(&client, status, a.wait, a.json.json)
         }
         MirrorVerb::Status(a) => {
-            let client = Client::connect(&a.target)?;
+            let client = served::connect(&a.target)?;
             let status = match send(&client, &MirrorOrder::Status) {
                 Err(f) if f.code == Code::ReadOnly => match client.call("status", json!({}), &mut |_| {})? {
                     Value::Object(mut of) if of.contains_key("mirror") => {
@@ -72,7 +73,7 @@ pub(super) fn run(backend: &dyn Backend, args: &MirrorArgs) -> Result<(), Failur
             finish(&client, status, a.wait, a.json.json)
         }
         MirrorVerb::Verify(a) => {
-            let client = Client::connect(&a.target)?;
+            let client = served::connect(&a.target)?;
             verify(&a.target, &send(&client, &MirrorOrder::Verify)?, a.json.json)
         }
         MirrorVerb::Detach(a) => {

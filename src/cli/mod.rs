@@ -89,6 +89,7 @@ mod schedule_order;
 mod scheduling;
 mod scrub;
 mod scrubber;
+mod served;
 mod show;
 mod side_filling;
 mod sides;

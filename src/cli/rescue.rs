@@ -3,8 +3,9 @@
 use super::args::{CheckArgs, SalvageArgs};
 use super::engine::Backend;
 use super::output;
+use super::served;
 use crate::check::Depth;
-use crate::ctl::{Client, Code, Failure};
+use crate::ctl::{Code, Failure};
 use crate::names;
 use crate::repair::{Mode, Repair};
 use crate::salvage::{Listener, Outcome, Rescued, SalvageProgress, Summary, Wanted};
@@ -20,7 +21,7 @@ const SHOW_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Nobody may have the store open.
 fn refuse_mounted(store: &Path) -> Result<(), Failure> {
-    match Client::connect(store) {
+    match served::connect(store) {
         Ok(_) => {
             let what = "it is mounted; unmount it first";
             Err(Failure::new(Code::Busy, format!("{}: {what}", names::shown(store))))

@@ -6,9 +6,10 @@ use super::output::{self, local, parse_rfc3339};
 use super::schedule_args::{PruneArgs, ScheduleArgs, WhichArgs};
 use super::schedule_file;
 use super::schedule_order::{ScheduleOrder, ScheduleWish, encode};
+use super::served;
 use super::snapshots::daemon_for_changes;
 use super::usage;
-use crate::ctl::{Client, Code, Failure};
+use crate::ctl::{Code, Failure};
 use crate::names;
 use crate::ops::NodeId;
 use crate::schedule::{DEFAULT_SCHEDULE, parse_rules};
@@ -88,7 +89,7 @@ fn ask(
             return Err(f);
         }
     }
-    if let Some(answer) = Client::ask(target, "schedule", encode(&order))? {
+    if let Some(answer) = served::ask(target, "schedule", encode(&order))? {
         return Ok(answer);
     }
     let access = if looks { OpenFor::LookAsMounted } else { OpenFor::Work };

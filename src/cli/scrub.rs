@@ -4,6 +4,7 @@ use super::args::ScrubArgs;
 use super::engine::{Backend, Engine, OpenFor, ScrubOrder, StoreOptions};
 use super::limit::UNLIMITED;
 use super::output;
+use super::served;
 use super::wire::encode_order;
 use crate::ctl::{Client, Code, Failure};
 use crate::names;
@@ -36,7 +37,7 @@ impl ScrubbedBy {
 /// What stays bad makes the command fail with [`Code::Damaged`], which is exit code 3.
 pub(super) fn run(backend: &dyn Backend, args: &ScrubArgs) -> Result<(), Failure> {
     let mut order = wanted(args);
-    let place = match Client::connect(&args.target) {
+    let place = match served::connect(&args.target) {
         Ok(client) => ScrubbedBy::Daemon(client),
         Err(f) if f.code == Code::NotMounted => {
             let access = if order == ScrubOrder::Status { OpenFor::Look } else { OpenFor::Work };

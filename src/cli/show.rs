@@ -129,7 +129,7 @@ pub(super) fn run(backend: &dyn Backend, args: &ShowArgs) -> Result<u8, Failure>
 fn view(backend: &dyn Backend, args: &ShowArgs, name: &OsStr) -> Result<(), Failure> {
     let mut request = json!({});
     names::put(&mut request, "name", name);
-    let mut found = match Client::ask(&args.target, "show", request)? {
+    let mut found = match Client::ask(Client::connect(&args.target), "show", request)? {
         Some(found) => found,
         None => {
             let look = StoreOptions { access: OpenFor::Look, ..StoreOptions::default() };

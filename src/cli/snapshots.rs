@@ -6,6 +6,7 @@ use super::engine::{Backend, HydrateOrder, OpenFor, StoreOptions, StreamOrder};
 use super::freeze_order;
 use super::list_chart::{self, ChartLook};
 use super::refusal::told_name;
+use super::served;
 use super::{
     hold_order, hooks, hydrate_order, hydration, list_rows, output, streaming, streams, usage, wire,
 };
@@ -28,10 +29,10 @@ pub(super) fn written(result: Result<(), String>) -> Result<(), Failure> {
 }
 
 pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure> {
-    let asked = |verb| Client::ask(&args.target, verb, json!({}));
-    let arriving = Client::ask(&args.target, "stream", streaming::encode(&StreamOrder::Arrivals, None));
+    let asked = |verb| served::ask(&args.target, verb, json!({}));
+    let arriving = served::ask(&args.target, "stream", streaming::encode(&StreamOrder::Arrivals, None));
     let asked_copies = hydrate_order::encode(&HydrateOrder::Status);
-    let copying = Client::ask(&args.target, "hydrate", asked_copies);
+    let copying = served::ask(&args.target, "hydrate", asked_copies);
     let choice = &args.choice;
     let mut which = json!({});
     if let Some(clone) = &choice.clone {
@@ -40,7 +41,7 @@ pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure
     if choice.wants_methods() {
         which["methods"] = true.into();
     }
-    let listed = Client::ask(&args.target, "list", which)?;
+    let listed = served::ask(&args.target, "list", which)?;
     let (snapshots, clones, arrivals, copies) = match (listed, asked("clones")?, arriving) {
         (Some(snapshots), Some(clones), arriving) => {
             // A daemon of an older version knows of none.
@@ -134,7 +135,7 @@ pub(super) fn drop_clones(args: &DropArgs) -> Result<(), Failure> {
 
 /// The daemon of `target`, unless the mount that leads to it is read-only: what `mkdir` is refused there the command is, too.
 pub(super) fn daemon_for_changes(target: &Path) -> Result<Client, Failure> {
-    let client = Client::connect(target)?;
+    let client = served::connect(target)?;
     let MountRecord { device, mountpoint, .. } = client.record();
     let around = std::fs::canonicalize(target).ok().and_then(|real| mounts::containing(&real).ok().flatten());
     // Of a store, where its daemon has mounted it.

@@ -4,10 +4,11 @@
 use super::delete_order::DeleteOrder;
 use super::engine::{Backend, OpenFor, StoreOptions};
 use super::output::{self, counted, local, parse_rfc3339, size};
+use super::served;
 use super::space_args::{PlanArgs, PlanDeleteArgs, PlanFreeArgs, PlanVerb, SpaceArgs};
 use super::space_order::{SpaceOrder, SpaceQuestion, encode};
 use super::usage;
-use crate::ctl::{Client, Code, Failure};
+use crate::ctl::{Code, Failure};
 use crate::names;
 use crate::ops::NodeId;
 use serde_json::Value;
@@ -32,7 +33,7 @@ fn ask_for_long(
     question: SpaceQuestion,
     progress: &mut dyn FnMut(Value),
 ) -> Result<Value, Failure> {
-    match Client::connect(target) {
+    match served::connect(target) {
         Err(f) if f.code == Code::NotMounted => {}
         client => return client?.call("space", encode(&question), progress),
     }
@@ -135,7 +136,7 @@ fn plan_deletion(backend: &dyn Backend, target: &Path, args: &PlanDeleteArgs) ->
 fn plan_room(backend: &dyn Backend, target: &Path, args: &PlanFreeArgs) -> Result<u8, Failure> {
     let mut answer = ask(backend, target, SpaceQuestion::Room(args.bytes))?;
     let all = list(&answer, "snapshots");
-    let is_served = Client::connect(target).is_ok();
+    let is_served = served::connect(target).is_ok();
     let command = (!all.is_empty() && is_served).then(|| {
         let words = all.iter().filter_map(|s| names::get(s, "word")).map(|word| shell_word(&word));
         let target = shell_word(target.as_os_str().as_bytes());

@@ -2,9 +2,10 @@
 
 use super::args::{CheckArgs, InitArgs, StatusArgs, TargetArgs};
 use super::engine::{Backend, InitOptions, OpenFor, StoreOptions};
+use super::served;
 use super::{freeze, mirror, output, schedule};
 use crate::check::Depth;
-use crate::ctl::{Client, Code, Failure, registry};
+use crate::ctl::{Code, Failure, registry};
 use crate::format::Copies;
 use crate::names;
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ pub(super) fn init(backend: &dyn Backend, args: &InitArgs) -> Result<(), Failure
 
 pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
     if let Some(target) = &args.target {
-        let mut status = Client::connect(target)?.call("status", json!({}), &mut |_| {})?;
+        let mut status = served::connect(target)?.call("status", json!({}), &mut |_| {})?;
         if !args.json.json {
             mirror::shorten(&mut status);
             schedule::shorten(&mut status);
@@ -58,7 +59,7 @@ pub(super) fn status(args: &StatusArgs) -> Result<(), Failure> {
 }
 
 pub(super) fn info(backend: &dyn Backend, args: &TargetArgs) -> Result<(), Failure> {
-    let info = match Client::ask(&args.target, "info", json!({}))? {
+    let info = match served::ask(&args.target, "info", json!({}))? {
         Some(info) => info,
         None => {
             let look = StoreOptions { access: OpenFor::Look, ..StoreOptions::default() };
@@ -73,7 +74,7 @@ pub(super) fn info(backend: &dyn Backend, args: &TargetArgs) -> Result<(), Failu
 
 /// Findings make the command fail with [`Code::Damaged`], which is exit code 3.
 pub(super) fn check(backend: &dyn Backend, args: &CheckArgs) -> Result<(), Failure> {
-    let report = match Client::ask(&args.target, "check", json!({"data": args.data}))? {
+    let report = match served::ask(&args.target, "check", json!({"data": args.data}))? {
         Some(report) => report,
         None => {
             let depth = if args.data { Depth::Data } else { Depth::Metadata };

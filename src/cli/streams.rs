@@ -1,6 +1,7 @@
 //! `send`, `receive`, `verify`: snapshots from one store to another, mounted or not, and copies held against each other.
 
 use super::engine::{Backend, Engine, OpenFor, StoreOptions, StreamOrder};
+use super::served;
 use super::stream_args::{ReceiveArgs, SendArgs, VerifyArgs};
 use super::{apart, making, output, pipe, streaming, usage};
 use crate::ctl::{Client, Code, Failure};
@@ -49,7 +50,7 @@ impl StoreEnd {
         target: &Path,
         open: impl FnOnce() -> Result<Arc<dyn Engine>, Failure>,
     ) -> Result<StoreEnd, Failure> {
-        match Client::connect(target) {
+        match served::connect(target) {
             Ok(client) => Ok(StoreEnd::Daemon(client)),
             Err(f) if f.code == Code::NotMounted => Ok(StoreEnd::Opened(open()?)),
             Err(f) => Err(f),

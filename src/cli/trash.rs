@@ -2,9 +2,10 @@
 
 use super::engine::{Backend, OpenFor, StoreOptions, TrashOrder, UndeleteOrder};
 use super::hold_args::UndeleteArgs;
+use super::served;
 use super::snapshots::{daemon_for_changes, written};
 use super::{output, trash_order};
-use crate::ctl::{Client, Code, Failure};
+use crate::ctl::{Code, Failure};
 use crate::names;
 use crate::ops::NodeId;
 use crate::sys::process::user_name;
@@ -18,7 +19,7 @@ pub(super) fn undelete(args: &UndeleteArgs) -> Result<(), Failure> {
     let (names, new) = (args.names.iter().map(bytes).collect(), args.as_name.as_ref().map(bytes));
     let order = TrashOrder::Undelete(UndeleteOrder { names, new, dry_run: args.dry_run });
     let client =
-        if args.dry_run { Client::connect(&args.target)? } else { daemon_for_changes(&args.target)? };
+        if args.dry_run { served::connect(&args.target)? } else { daemon_for_changes(&args.target)? };
     let told = client.call("trash", trash_order::encode(&order), &mut |_| {})?;
     let list = |key: &str| told[key].as_array().map(Vec::as_slice).unwrap_or_default();
     if args.json.json {
@@ -51,7 +52,7 @@ pub(super) fn empty(target: &Path, all: &[OsString], json: bool) -> Result<(), F
 
 /// Lists it.
 pub(super) fn list(backend: &dyn Backend, target: &Path, json: bool) -> Result<(), Failure> {
-    let all = match Client::ask(target, "trash", trash_order::encode(&TrashOrder::Tell))? {
+    let all = match served::ask(target, "trash", trash_order::encode(&TrashOrder::Tell))? {
         Some(all) => all,
         None => {
             let look = StoreOptions { access: OpenFor::Look, ..StoreOptions::default() };

@@ -97,8 +97,13 @@ impl Client {
         if let Some(client) = Client::of_store(&real)? {
             return Ok(client);
         }
+        Err(Client::none(target))
+    }
+
+    /// The failure of whoever looks for a daemon where none is.
+    pub fn none(target: &Path) -> Failure {
         let message = format!("{} is not mounted, or by another user", names::shown(target));
-        Err(Failure::new(Code::NotMounted, message))
+        Failure::new(Code::NotMounted, message)
     }
 
     /// What `call` returns, which asks the file system of `target`: fails if its daemon turns out to be stopped, or not to
@@ -181,9 +186,9 @@ impl Client {
         registry::with_store(store).iter().any(closing)
     }
 
-    /// Asks the daemon that serves `target` one thing. `None` if there is none, or if it ends instead of answering.
-    pub fn ask(target: &Path, verb: &str, args: Value) -> Result<Option<Value>, Failure> {
-        let client = match Client::connect(target) {
+    /// Asks the daemon that was found, if one was, one thing. `None` if there is none, or if it ends instead of answering.
+    pub fn ask(found: Result<Client, Failure>, verb: &str, args: Value) -> Result<Option<Value>, Failure> {
+        let client = match found {
             Err(f) if f.code == Code::NotMounted => return Ok(None),
             found => found?,
         };

@@ -395,6 +395,48 @@ fn climb(p: &Place, limits: impl Iterator<Item = String>, mount: &dyn Fn(&str) -
     assert!(refused > 0 && worked == 3, "{refused} refused, {worked} worked");
 }
 
+/// A store that lies in a mount of another: its path means that store, and not the mount.
+#[test]
+fn a_store_in_the_mount_of_another_is_that_store() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    fs::create_dir(p.at("host")).unwrap();
+    p.ok(&["mount", "outer", "host"]);
+    p.mount("");
+    let uuid = |target: &str| p.json(&["info", target, "--json"])["uuid"].as_str().unwrap().to_string();
+    p.ok(&["init", "host/image", "--size", "64M"]);
+    for (name, to) in
+        [("one", "host/inner"), ("two", "host/inner"), ("three", "host/image"), ("four", "host/image")]
+    {
+        write(&p, name, name.as_bytes()).unwrap();
+        p.ok(&["create", "mnt", name, "--method", "clone", "--to", to]);
+    }
+    for (name, to, names) in [("five", "host/inner", 3), ("six", "host/image", 3)] {
+        p.ok(&["create", "mnt", name, "--method", "background", "--to", to, "--wait"]);
+        assert_eq!(p.json(&["list", to, "--json"])["snapshots"].as_array().unwrap().len(), names, "{to}");
+        assert_ne!(uuid(to), uuid("host"), "{to}");
+        told(&p.run(&["status", to]), 4, &[to, "is not mounted"]);
+        p.ok(&["check", to, "--data"]);
+    }
+    let outer = p.json(&["list", "host", "--json"]);
+    let none = |key: &str| outer[key].as_array().is_none_or(Vec::is_empty);
+    assert!(none("snapshots") && none("clones"), "{outer}");
+    // Mounted, by the daemon that has it.
+    fs::create_dir(p.at("third")).unwrap();
+    p.ok(&["mount", "host/inner", "third"]);
+    assert_eq!(
+        p.json(&["status", "host/inner", "--json"])["mountpoint"],
+        p.json(&["status", "third", "--json"])["mountpoint"]
+    );
+    told(&p.run(&["check", "host/inner", "--repair"]), 1, &["it is mounted"]);
+    p.ok(&["umount", "third"]);
+    p.ok(&["check", "host/inner", "--repair"]);
+    p.umount();
+    p.ok(&["umount", "host"]);
+}
+
 #[test]
 fn few_descriptors_are_no_damage() {
     if !can_mount() {
