@@ -2,6 +2,8 @@
 
 mod guard;
 mod place;
+mod raw;
+mod rotting;
 
 use guard::can_mount;
 use place::{Loop, Place, wait};
