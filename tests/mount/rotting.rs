@@ -310,11 +310,11 @@ fn rots(programs: &mut Programs<'_>, side: &Side, seed: u64) {
             wanted = blocks.len().div_ceil(100);
             while destroyed.len() < wanted * wave / WAVES {
                 let addr = blocks[rng.usize(..blocks.len())];
-                if !destroyed.contains_key(&addr) {
+                destroyed.entry(addr).or_insert_with(|| {
                     let was = side.read(addr);
                     side.destroy(addr, rng.u64(..));
-                    destroyed.insert(addr, at_rest.contains(&was).then_some(was));
-                }
+                    at_rest.contains(&was).then_some(was)
+                });
             }
         }
         std::thread::sleep(Duration::from_secs(1));
