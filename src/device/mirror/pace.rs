@@ -1,7 +1,8 @@
 //! How long reads of a side have taken of late, and so how much longer than the other's they take.
 //!
 //! A side is slow if even the shortest of its last reads took much longer than the shortest of the other: one read that waited for a
-//! processor, or for a disk that did something else, says nothing. Two that are about as fast count the same. Nothing here is exact, and nothing but the choice of a side depends on it.
+//! processor, or for a disk that did something else, says nothing. Two that are about as fast count the same. Nothing here
+//! is exact, and nothing but the choice of a side depends on it.
 
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
