@@ -18,6 +18,7 @@ mod membership;
 #[expect(clippy::module_inception, reason = "the module is named after the type that everybody has from it")]
 mod mirror;
 mod opening;
+mod pace;
 mod parts;
 mod side;
 #[cfg(test)]

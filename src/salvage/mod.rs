@@ -22,6 +22,8 @@ mod directories;
 mod entry;
 mod items;
 mod leaves;
+#[cfg(test)]
+mod moved_tests;
 mod names;
 mod output;
 #[cfg(test)]

@@ -35,7 +35,7 @@ pub(super) struct Seen {
     links: u32,
     mtime: (i64, u32),
     /// Content of a file or target of a link.
-    content: Vec<u8>,
+    pub(super) content: Vec<u8>,
 }
 
 pub(super) type Tree = BTreeMap<Vec<u8>, Seen>;
@@ -77,7 +77,7 @@ impl Listener for Heard {
 }
 
 impl Heard {
-    fn state(&self, path: &[u8]) -> Option<&Rescued> {
+    pub(super) fn state(&self, path: &[u8]) -> Option<&Rescued> {
         self.all.iter().rev().find(|r| r.path == path)
     }
 }
@@ -211,14 +211,21 @@ fn tree_at(root: &Path) -> Tree {
 }
 
 pub(super) fn salvage(device: &Arc<Sim>, wanted: &Wanted) -> (Summary, Tree, Heard) {
+    try_salvage(device, wanted).unwrap()
+}
+
+pub(super) fn try_salvage(
+    device: &Arc<Sim>,
+    wanted: &Wanted,
+) -> std::result::Result<(Summary, Tree, Heard), SalvageError> {
     let scratch = Scratch::new();
     let mut heard = Heard::default();
     let device: Arc<dyn Device> = device.clone();
-    let summary = run(&device, wanted, Some(&scratch.0.join("out")), &mut heard).unwrap();
+    let summary = run(&device, wanted, Some(&scratch.0.join("out")), &mut heard)?;
     let tree = tree_at(&scratch.0.join("out"));
     let names: Vec<_> = std::fs::read_dir(&scratch.0).unwrap().collect();
     assert_eq!(names.len(), 1, "nothing outside of the output");
-    (summary, tree, heard)
+    Ok((summary, tree, heard))
 }
 
 pub(super) fn by_scan() -> Wanted {
@@ -230,7 +237,7 @@ pub(super) fn named(name: &[u8]) -> Wanted {
 }
 
 /// All of a tree came out, and nothing else.
-fn is_all(found: &(Summary, Tree, Heard), expected: &Tree, what: &str) {
+pub(super) fn is_all(found: &(Summary, Tree, Heard), expected: &Tree, what: &str) {
     let (summary, tree, heard) = found;
     let bad: Vec<_> = heard.all.iter().filter(|r| r.state != Outcome::Whole).take(5).collect();
     assert!(bad.is_empty(), "{what}: {bad:?}");

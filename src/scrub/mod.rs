@@ -7,6 +7,8 @@
 //! It proves checksums, not meaning: that is what [`check`](crate::check) does.
 
 mod hits;
+#[cfg(test)]
+mod moved_tests;
 mod piece;
 mod plan;
 #[expect(clippy::module_inception, reason = "the module is named after the type that everybody has from it")]

@@ -8,13 +8,15 @@ use crate::format::scrub::{FINDINGS_MAX, ScrubState};
 use crate::format::view::{Consistency, Role};
 use crate::format::{BlockPtr, Epoch, Extent, Ino, Key, Kind, LineId, NODE_BYTES};
 use crate::ops::{NodeId, Operations};
+use crate::volume::audit::Committed;
 use crate::volume::{Access, Need, NewSnapshot, ReserveFor, SnapshotInfo, Volume};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-const SIZE: u64 = 128 << 20;
+pub(super) const SIZE: u64 = 128 << 20;
+
 /// Runs a whole scrub.
-fn scrub(volume: &Volume) -> Scrub {
+pub(super) fn scrub(volume: &Volume) -> Scrub {
     let mut scrub = Scrub::start(volume, 0, 1);
     while scrub.is_unfinished() {
         scrub.step(volume, 1 << 20).unwrap();
@@ -25,14 +27,14 @@ fn scrub(volume: &Volume) -> Scrub {
 
 /// Who has which blocks: address of a block of content -> views and paths; metadata blocks -> views.
 #[derive(Default)]
-struct Truth {
-    content: BTreeMap<u64, (Vec<String>, String)>,
+pub(super) struct Truth {
+    pub(super) content: BTreeMap<u64, (Vec<String>, String)>,
     nodes: BTreeMap<u64, (BlockPtr, Vec<String>)>,
     tables: Vec<BlockPtr>,
 }
 
 /// By reading every view whole.
-fn truth(volume: &Volume) -> Truth {
+pub(super) fn truth(volume: &Volume) -> Truth {
     let state = volume.committed().unwrap();
     let mut truth = Truth { tables: state.space_map.clone(), ..Truth::default() };
     let meta = blocks_below(&state, &state.superblock.meta_root);
@@ -49,7 +51,7 @@ fn truth(volume: &Volume) -> Truth {
             truth.nodes.entry(ptr.addr.0).or_insert((ptr, Vec::new())).1.push(name.clone());
         }
         for (key, extent) in below.extents.iter().filter(|(_, extent)| !extent.is_unwritten()) {
-            for addr in blocks(extent.raw_addr.0, extent.len_bytes()) {
+            for addr in blocks_of(&state, extent) {
                 let path = || hits::path(&state.pager, &root, Ino(key.object));
                 let (views, _) = truth.content.entry(addr).or_insert_with(|| (Vec::new(), path()));
                 if views.last() != Some(&name) {
@@ -59,6 +61,11 @@ fn truth(volume: &Volume) -> Truth {
         }
     }
     truth
+}
+
+/// Addresses of the blocks in which the content of an extent is.
+fn blocks_of(state: &Committed, extent: &Extent) -> Vec<u64> {
+    state.remap.runs(extent).into_iter().flat_map(|(addr, len)| blocks(addr, len)).collect()
 }
 
 /// A file system with directories, files of all sizes and snapshots between which much changed.
@@ -129,32 +136,38 @@ fn there_is_time_to_rest_after_all_that_is_read() {
 fn bad_content_is_found_with_its_file_and_snapshots() {
     let sound = sample();
     let truth = truth(&open(sound.clone(), Access::ReadOnly).unwrap());
-    let all: Vec<_> = truth.content.iter().collect();
+    let all: Vec<u64> = truth.content.keys().copied().collect();
     let mut rng = fastrand::Rng::with_seed(3);
     let mut kinds = BTreeMap::new();
     for round in 0..60 {
-        let sim = Arc::new(sound.clone_image());
-        let (addr, (views, path)) = all[rng.usize(..all.len())];
-        match round % 3 {
-            0 => sim.flip(addr + rng.u64(..4096), 1 << rng.u8(..8)),
-            1 => sim.zero(*addr, 4096),
-            _ => sim.make_unreadable(addr + 512, 512),
-        }
-        let volume = open(sim.clone(), Access::ReadWrite).unwrap();
-        let done = scrub(&volume);
-        assert_eq!((done.record().bad, done.findings().len()), (1, 1), "{:?}", done.findings());
-        let finding = &done.findings()[0];
-        assert_eq!((finding.addr, finding.len, finding.files_total), (*addr, 4096, 1));
-        assert_eq!((&finding.views, &finding.files), (views, &vec![path.clone()]), "{addr:#x}");
-        assert_eq!(volume.damage().bad, 1);
-        // It is known after the next mount, too.
-        volume.commit(&mut |_| Ok(())).unwrap();
-        drop(volume);
-        let again = Scrub::load(&open(sim.clone(), Access::ReadOnly).unwrap()).unwrap();
-        assert_eq!((again.findings(), again.record()), (done.findings(), done.record()));
-        *kinds.entry(views.len()).or_insert(0) += 1;
+        let addr = all[rng.usize(..all.len())];
+        is_found(&sound, &truth, (addr, round), &mut rng);
+        *kinds.entry(truth.content[&addr].0.len()).or_insert(0) += 1;
     }
     assert!(kinds.len() >= 4, "blocks of one view and of several: {kinds:?}");
+}
+
+/// Spoils a block of content, in one of three ways: a scrub finds it, whose it is, and nothing else.
+pub(super) fn is_found(sound: &Sim, truth: &Truth, (addr, how): (u64, u64), rng: &mut fastrand::Rng) {
+    let sim = Arc::new(sound.clone_image());
+    let (views, path) = &truth.content[&addr];
+    match how % 3 {
+        0 => sim.flip(addr + rng.u64(..4096), 1 << rng.u8(..8)),
+        1 => sim.zero(addr, 4096),
+        _ => sim.make_unreadable(addr + 512, 512),
+    }
+    let volume = open(sim.clone(), Access::ReadWrite).unwrap();
+    let done = scrub(&volume);
+    assert_eq!((done.record().bad, done.findings().len()), (1, 1), "{:?}", done.findings());
+    let finding = &done.findings()[0];
+    assert_eq!((finding.addr, finding.len, finding.files_total), (addr, 4096, 1));
+    assert_eq!((&finding.views, &finding.files), (views, &vec![path.clone()]), "{addr:#x}");
+    assert_eq!(volume.damage().bad, 1);
+    // It is known after the next mount, too.
+    volume.commit(&mut |_| Ok(())).unwrap();
+    drop(volume);
+    let again = Scrub::load(&open(sim.clone(), Access::ReadOnly).unwrap()).unwrap();
+    assert_eq!((again.findings(), again.record()), (done.findings(), done.record()));
 }
 
 #[test]
@@ -248,7 +261,7 @@ fn a_scrub_that_was_cut_off_goes_on() {
     }
 }
 
-fn blocks(addr: u64, len: u64) -> impl Iterator<Item = u64> {
+pub(super) fn blocks(addr: u64, len: u64) -> impl Iterator<Item = u64> {
     (addr..addr + len).step_by(4096)
 }
 
@@ -360,12 +373,12 @@ fn write(volume: &Volume, line: LineId, rng: &mut fastrand::Rng) {
 }
 
 /// Every block of content in the committed state with the oldest reference to it.
-fn content(volume: &Volume) -> BTreeMap<u64, Epoch> {
+pub(super) fn content(volume: &Volume) -> BTreeMap<u64, Epoch> {
     let state = volume.committed().unwrap();
     let mut all = BTreeMap::new();
     for root in state.records.iter().filter(|r| r.role != Role::Hidden).filter_map(|r| r.root) {
         for (_, extent) in blocks_below(&state, &root).extents {
-            for addr in blocks(extent.raw_addr.0, extent.len_bytes()) {
+            for addr in blocks_of(&state, &extent) {
                 let birth = all.entry(addr).or_insert(extent.birth);
                 *birth = extent.birth.min(*birth);
             }

@@ -296,6 +296,25 @@ fn damage_of_one_side_under_what_moves() {
     }
 }
 
+/// The workload of files that are written over in place does what it is for, also where it is short.
+#[test]
+fn content_moves_in_the_workload_for_that() {
+    let workload = WORKLOADS.iter().find(|workload| workload.name == "in_place").expect("it is there");
+    for calls in [RECOVERY_CALLS, SIDE_FAILURE_CALLS, FAILURE_CALLS, CALLS] {
+        let sim = std::sync::Arc::new(world::template());
+        let counter = sim.clone();
+        let limits = world::Limits::in_steps();
+        let mut world = world::World::new(sim, Box::new(move || counter.changes()), limits);
+        (workload.run)(&mut world, &mut fastrand::Rng::with_seed(SEED), calls);
+        let (copied, moved) = world.homed;
+        println!("{calls} calls: {copied} bytes were copied out, {moved} came home");
+        assert!(
+            copied > 0 && moved > 0,
+            "in {calls} calls {copied} bytes were copied out, {moved} came home"
+        );
+    }
+}
+
 /// Every n-th read, write, flush and promise of space fails on one of two disks, and its power is cut: nobody notices.
 #[test]
 fn every_failure_of_one_side() {

@@ -17,13 +17,14 @@ pub struct Workload {
 }
 
 /// All of them.
-pub const WORKLOADS: [Workload; 15] = [
+pub const WORKLOADS: [Workload; 16] = [
     Workload { name: "small_files", run: small_files },
     Workload { name: "appends", run: appends },
     Workload { name: "truncate_then_write", run: truncate_then_write },
     Workload { name: "snapshots", run: snapshots },
     Workload { name: "large_files", run: large_files },
     Workload { name: "compressed", run: compressed },
+    Workload { name: "in_place", run: in_place },
     Workload { name: "trees", run: trees },
     Workload { name: "unlinked", run: unlinked },
     Workload { name: "attributes", run: attributes },
@@ -219,6 +220,58 @@ fn change_large_files(w: &mut World, rng: &mut Rng, calls: u64, content: fn(&mut
             let old = w.snapshots();
             old.iter().for_each(|s| w.unsnap(s));
             w.snap(&format!("s{}", rng.u16(..)));
+        }
+    }
+}
+
+/// Files that are written over in place, under snapshots that come and go: what these need is copied out, and content comes home,
+/// between all that is done with the files.
+fn in_place(w: &mut World, rng: &mut Rng, calls: u64) {
+    w.lay_in_place();
+    let names = ["image", "database"];
+    for name in names {
+        let data = bytes(rng, 100_000);
+        w.put(name, &data);
+    }
+    w.commit();
+    for round in 0_usize.. {
+        if w.is_done(calls) {
+            return;
+        }
+        let name = names[rng.usize(..2)];
+        let all = w.snapshots();
+        match rng.u8(0..16) {
+            0..=4 => {
+                for _ in 0..rng.usize(1..6) {
+                    let data = bytes(rng, 4096);
+                    w.write(name, rng.u64(0..24) * 4096, &data);
+                }
+            }
+            5 => {
+                let len = rng.usize(1..9000);
+                let data = bytes(rng, len);
+                w.write(name, rng.u64(0..100_000), &data);
+            }
+            6 => {
+                let ways = [AllocateMode::PunchHole, AllocateMode::ZeroRange, AllocateMode::Extend];
+                w.fallocate(name, rng.u64(0..90_000), rng.u64(1..30_000), ways[rng.usize(..3)]);
+            }
+            7 => w.truncate(name, rng.u64(40_000..110_000)),
+            8 => {
+                let (at, to_at) = (rng.u64(0..10) * 4096, rng.u64(0..20) * 4096);
+                let to = if name == names[0] { names[1] } else { "copy" };
+                let len = (rng.u64(1..4) * 4096).min(w.size(name).saturating_sub(at));
+                if !w.has(to) {
+                    w.create(to);
+                }
+                if len > 0 {
+                    w.copy((name, at), (to, to_at), len);
+                }
+            }
+            9 if all.len() < 4 => w.snap(&format!("s{round}")),
+            10 if all.len() > 1 => w.unsnap(&all[rng.usize(..all.len())]),
+            11..=14 => w.bring_home(rng.u64(1..16) << 12),
+            _ => w.fsync(name, SyncScope::All),
         }
     }
 }

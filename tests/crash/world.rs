@@ -144,6 +144,8 @@ pub struct World {
     stopped: bool,
     /// A line has got another head, of which files are known only when they were looked up.
     pub is_switched: bool,
+    /// Bytes that were copied out, and that were brought home.
+    pub homed: (u64, u64),
 }
 
 impl Excuse {
@@ -198,6 +200,7 @@ impl World {
             rounds: Cell::new(0),
             stopped: false,
             is_switched: false,
+            homed: (0, 0),
         })
     }
 
@@ -479,6 +482,25 @@ impl World {
         let root = self.root();
         let set = |fs: &Fs| fs.setxattr(&ADMIN, root, name, value, XattrMode::Set);
         self.run("compress".into(), Kind::Change, set, |_| Ok(()));
+    }
+
+    /// Has all files written over in place that are made from now on.
+    pub fn lay_in_place(&mut self) {
+        let (name, value) = (b"user.snapfs.layout", b"cow");
+        let root = self.root();
+        let set = |fs: &Fs| fs.setxattr(&ADMIN, root, name, value, XattrMode::Set);
+        self.run("layout".into(), Kind::Change, set, |_| Ok(()));
+    }
+
+    /// Does about so many bytes of what brings content home.
+    pub fn bring_home(&mut self, bytes: u64) {
+        // On a store that takes no changes nothing is done, and that is no error.
+        if !self.stopped {
+            let real = |fs: &Fs| fs.bring_content_home(bytes);
+            let done = self.run(format!("bring {bytes} home"), Kind::Change, real, |_| Ok(()));
+            let (copied, moved) = done.map_or((0, 0), |(step, ())| (step.copied, step.moved));
+            self.homed = (self.homed.0 + copied, self.homed.1 + moved);
+        }
     }
 
     pub fn mkdir(&mut self, path: &str) {

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use snapfs::ops::{
-    Caller, Error, FileType, Handle, NodeId, OpenFlags, SetAttr, SetTime, SyncScope, Timestamp,
+    Caller, Error, FileType, Handle, NodeId, OpenFlags, SetAttr, SetTime, SyncScope, Timestamp, XattrMode,
 };
 
 use crate::generate::{Access, Op, Pick, Poke, SnapdirPoke};
@@ -128,6 +128,14 @@ impl Runner {
             }
             Op::Hold { .. } | Op::LetGo { .. } | Op::PassTime { .. } | Op::PokeTrash { .. } => {
                 self.trashing(op)
+            }
+            Op::Layout { node, cow } => self.layout(node, cow),
+            Op::BringHome { bytes, committed } => {
+                if !committed {
+                    self.subject.commit()?;
+                }
+                self.done.homed += self.subject.bring_home(bytes)?;
+                Ok(())
             }
             Op::CheckLive => self.check_live(),
             Op::CheckAll => self.check_all(),
@@ -387,6 +395,15 @@ impl Runner {
         let real = self.subject.ops().setattr(&USER, self.node(id), handle, &set);
         let both = Self::agree(real, self.model.truncate(id, size))?;
         both.map_or(Ok(()), |((attr, _), ())| self.check_attr(&attr, id))
+    }
+
+    /// Nothing that can be seen changes. A system without files and lines knows no layouts.
+    fn layout(&mut self, node: Pick, cow: bool) -> Step {
+        let id = self.pick(node, |n| matches!(n.body, Body::File(_) | Body::Dir(_)));
+        let Some(id) = id.filter(|_| self.subject.fs().is_some()) else { return Ok(()) };
+        let (name, value): (_, &[u8]) = (b"user.snapfs.layout", if cow { b"cow" } else { b"row" });
+        let real = self.subject.ops().setxattr(&ADMIN, self.node(id), name, value, XattrMode::Set);
+        Self::agree(real, Ok(())).map(drop)
     }
 
     fn attributes(&mut self, op: &Op) -> Step {

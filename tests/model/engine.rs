@@ -23,22 +23,28 @@ pub struct Engine {
     calls_at_start: u64,
 }
 
-/// Whether content of files is compressed.
+/// How content of files is kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Content {
     Plain,
     Compressed,
+    /// Written over in place.
+    InPlace,
 }
 
 /// An empty store, made once and copied for every history.
 fn template(content: Content) -> &'static Sim {
-    static TEMPLATES: [OnceLock<Sim>; 2] = [OnceLock::new(), OnceLock::new()];
+    static TEMPLATES: [OnceLock<Sim>; 3] = [const { OnceLock::new() }; 3];
     TEMPLATES[content as usize].get_or_init(|| {
         let sim = Arc::new(Sim::new(SIZE, 1));
         Volume::create(sim.clone(), SIZE, [9; 16], (0, 0)).expect("a new store");
-        if content == Content::Compressed {
+        let choice: Option<(&[u8], &[u8])> = match content {
+            Content::Plain => None,
+            Content::Compressed => Some((b"user.snapfs.compression", b"zstd:1")),
+            Content::InPlace => Some((b"user.snapfs.layout", b"cow")),
+        };
+        if let Some((name, value)) = choice {
             let fs = open(&sim, &Clock::manual(1_000_000)).expect("a store that was just made opens");
-            let (name, value) = (b"user.snapfs.compression", b"zstd:1");
             fs.setxattr(&ADMIN, NodeId::ROOT, name, value, XattrMode::Set).expect("the root takes it");
             fs.close().expect("and closes");
         }
@@ -137,6 +143,12 @@ impl Subject for Engine {
     fn pass_minute(&self) -> Result<(), String> {
         self.clock.advance(60_000_000_000);
         self.open_fs().keep_holds().map_err(|e| format!("{e:?}"))
+    }
+
+    fn bring_home(&mut self, bytes: u64) -> Result<u64, String> {
+        let step =
+            self.open_fs().bring_content_home(bytes).map_err(|e| format!("bringing content home: {e:?}"))?;
+        Ok(step.copied + step.moved)
     }
 
     fn lost_power(&self) -> bool {

@@ -351,6 +351,16 @@ pub enum Op {
         which: Pick,
         how: Pick,
     },
+    /// Whether a file is written over in place, or what is made in a directory.
+    Layout {
+        node: Pick,
+        cow: bool,
+    },
+    /// Does about so many bytes of what brings content home, also of what was not committed before.
+    BringHome {
+        bytes: u64,
+        committed: bool,
+    },
     CheckLive,
     CheckAll,
 }
@@ -498,32 +508,72 @@ const SNAPDIR_POKES: &[SnapdirPoke] = &[
 
 /// The history of a seed: about 60 operations.
 pub fn history(seed: u64) -> Vec<Op> {
-    let kinds: Vec<_> = KINDS.iter().chain(TRASH).chain(INTERRUPTIONS).copied().collect();
-    with_trash(seed, draw(seed, &kinds))
+    let kinds = [KINDS, TRASH, INTERRUPTIONS].concat();
+    with_moves(seed, with_trash(seed, draw(seed, &kinds)), Layouts::AreSet)
 }
 
 /// A history without crashes and reopenings of its own.
 pub fn workload(seed: u64) -> Vec<Op> {
-    let kinds: Vec<_> = KINDS.iter().chain(TRASH).copied().collect();
-    with_trash(seed, draw(seed, &kinds))
+    let kinds = [KINDS, TRASH].concat();
+    with_moves(seed, with_trash(seed, draw(seed, &kinds)), Layouts::AreSet)
 }
 
 /// The same with several lines.
 pub fn history_of_lines(seed: u64) -> Vec<Op> {
     let kinds = [KINDS, INTERRUPTIONS, ACROSS, TRASH, TRASH_OF_LINES].concat();
-    with_trash(seed, with_lines(seed, draw(seed, &kinds)))
+    let history = with_trash(seed, with_lines(seed, draw(seed, &kinds)));
+    with_moves(seed, history, Layouts::AreOfTheStore)
 }
 
 /// The same without crashes and reopenings of its own.
 pub fn workload_of_lines(seed: u64) -> Vec<Op> {
     let kinds = [KINDS, ACROSS, TRASH, TRASH_OF_LINES].concat();
-    with_trash(seed, with_lines(seed, draw(seed, &kinds)))
+    let history = with_trash(seed, with_lines(seed, draw(seed, &kinds)));
+    with_moves(seed, history, Layouts::AreOfTheStore)
 }
 
 /// Has every other history begin with a trash.
 fn with_trash(seed: u64, mut history: Vec<Op>) -> Vec<Op> {
     if seed.is_multiple_of(2) {
         history.insert(0, Op::KeepTrash { on: true });
+    }
+    history
+}
+
+/// Whether files get another layout. That is a change that a merge tells of, which the model does not know: with several lines
+/// all files of a store have the same.
+#[derive(PartialEq, Eq)]
+enum Layouts {
+    AreSet,
+    AreOfTheStore,
+}
+
+/// Has files be written over, layouts be set, and content come home between the operations; of the last two nobody sees anything.
+fn with_moves(seed: u64, mut history: Vec<Op>, layouts: Layouts) -> Vec<Op> {
+    let rng = &mut Rng::with_seed(!seed);
+    let home = |rng: &mut Rng| Op::BringHome {
+        bytes: *choose(rng, &[4096, 20_000, 1 << 20]),
+        committed: rng.bool(),
+    };
+    for _ in 0..rng.usize(1..4) {
+        let (file, name) = (rng.u32(..), rng.u32(..));
+        let write =
+            |rng: &mut Rng, offset, len| Op::Write { file, offset, len, seed: rng.u64(..), kill: false };
+        let mut moves = vec![write(rng, 0, 60_000), Op::BringHome { bytes: 4096, committed: false }];
+        if rng.bool() {
+            moves.push(Op::Snap { name });
+        }
+        for _ in 0..rng.usize(1..4) {
+            let (offset, len) = (rng.u64(0..14) * 4096, rng.usize(1..4) * 4096);
+            moves.extend([write(rng, offset, len), home(rng)]);
+        }
+        let at = rng.usize(2..=history.len());
+        history.splice(at..at, moves);
+    }
+    for _ in 0..rng.usize(2..6) {
+        let is_set = layouts == Layouts::AreSet && rng.u8(0..3) == 0;
+        let op = if is_set { Op::Layout { node: rng.u32(..), cow: rng.u8(0..4) > 0 } } else { home(rng) };
+        history.insert(rng.usize(2..=history.len()), op);
     }
     history
 }

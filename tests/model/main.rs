@@ -32,9 +32,10 @@ use run::{Done, Subject};
 /// The first seed when `SNAPFS_SEED` does not say.
 const SEED: u64 = 0x5eed_0000;
 
-/// An empty store; its device loses power at changing call `crash_at`, counted from now on. Every third compresses.
+/// An empty store; its device loses power at changing call `crash_at`, counted from now on. Every third compresses, and
+/// in every third files are written over in place.
 fn subject(seed: u64, crash_at: Option<u64>) -> Box<dyn Subject> {
-    let content = if seed.is_multiple_of(3) { Content::Compressed } else { Content::Plain };
+    let content = [Content::Compressed, Content::InPlace, Content::Plain][(seed % 3) as usize];
     Box::new(engine::Engine::new(content, crash_at))
 }
 
@@ -109,6 +110,7 @@ fn run_histories(of: &Draw, default: u64, heads: usize) {
     let done = done.into_inner();
     println!("{done:?}");
     let all = [done.merges, done.conflicts, done.taken_back, done.promotions, done.brought_back];
+    assert!(count < 100 || done.homed > count << 11, "hardly anything came home: {done:?}");
     assert!(heads < 2 || count < 1000 || all.iter().all(|n| n * 20 > count), "hardly any of some: {done:?}");
 }
 

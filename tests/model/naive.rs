@@ -165,6 +165,9 @@ impl Subject for NaiveSubject {
     fn pass_minute(&self) -> std::result::Result<(), String> {
         Ok(())
     }
+    fn bring_home(&mut self, _bytes: u64) -> std::result::Result<u64, String> {
+        Ok(0)
+    }
     fn lost_power(&self) -> bool {
         self.fs.inner.lock().lost
     }

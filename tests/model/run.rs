@@ -47,6 +47,8 @@ pub trait Subject {
     fn fs(&self) -> Option<&Fs>;
     /// A minute passes, for all that ends by itself.
     fn pass_minute(&self) -> Result<(), String>;
+    /// Does about so many bytes of what brings content home; returns how many moved.
+    fn bring_home(&mut self, bytes: u64) -> Result<u64, String>;
     /// Has the device reached the call at which it was told to lose power? Every call since has failed.
     fn lost_power(&self) -> bool;
     /// Calls (reads, writes, flushes) that the device has seen.
@@ -109,7 +111,7 @@ pub struct Runner {
     pub done: Done,
 }
 
-/// How often each was done.
+/// How often each was done, and how much moved.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Done {
     pub merges: u64,
@@ -117,6 +119,8 @@ pub struct Done {
     pub taken_back: u64,
     pub promotions: u64,
     pub brought_back: u64,
+    /// Bytes of content that was copied out or came home.
+    pub homed: u64,
 }
 
 impl std::ops::AddAssign for Done {
@@ -126,6 +130,7 @@ impl std::ops::AddAssign for Done {
         self.taken_back += other.taken_back;
         self.promotions += other.promotions;
         self.brought_back += other.brought_back;
+        self.homed += other.homed;
     }
 }
 

@@ -55,3 +55,42 @@ fn an_image_under_snapshots_comes_home() {
     assert_eq!(p.run(&["set", "layout=fast", path]).code, 2);
     p.ok(&["check", "--data", p.path("").to_str().unwrap()]);
 }
+
+/// A file that is there keeps the pieces that it has when the layout is set on it, and every part of it stays in its own.
+#[test]
+fn a_file_at_rest_that_gets_the_layout_keeps_its_pieces() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    let image = p.path("image");
+    let path = image.to_str().unwrap();
+    let mut content = vec![7u8; 4 << 20];
+    fs::write(&image, &content).unwrap();
+    let file = OpenOptions::new().write(true).open(&image).unwrap();
+    let mut rng = fastrand::Rng::with_seed(4);
+    let mut write_over = |content: &mut [u8], byte: u8| {
+        let at = rng.usize(0..1024) * 4096;
+        content[at..at + 4096].fill(byte);
+        file.write_all_at(&[byte; 4096], at as u64).unwrap();
+    };
+    // Scattered, as a file is that is written over under snapshots.
+    for n in 0..3u8 {
+        p.snapshot(&format!("before{n}"));
+        (0..30).for_each(|_| write_over(&mut content, 10 + n));
+        p.snapshot(&format!("after{n}"));
+    }
+    p.ok(&["set", "layout=cow", path]);
+    let show = || p.json(&["show", "--json", "--wait", path]);
+    let before = show();
+    let runs = before["runs"].as_u64().unwrap();
+    assert!(before["layout"] == "cow" && before["away"] == 0 && runs > 30, "{before}");
+    (0..300).for_each(|_| write_over(&mut content, 77));
+    file.sync_all().unwrap();
+    let after = show();
+    assert!(after["away"] == 0 && after["runs"] == runs, "{after}, and {before}");
+    drop(file);
+    assert!(fs::read(&image).unwrap() == content);
+    p.ok(&["check", "--data", p.path("").to_str().unwrap()]);
+}

@@ -2,6 +2,8 @@
 
 mod guard;
 mod place;
+mod raw;
+mod rotting;
 
 use guard::can_mount;
 use place::{Loop, Place, wait};
@@ -234,6 +236,24 @@ fn a_split_makes_two_stores_and_a_resync_one_again() {
     let told = told["copy_bytes"].as_u64().unwrap() + told["receive_bytes"].as_u64().unwrap();
     assert!(told <= changed * 11 / 10 && told * 10 >= changed * 9, "{told} of {changed}");
     is_same(&p, "");
+    // What was split off before is there after this, and after another split that is brought in line: on both sides, as is seen below.
+    let moment = pattern(8 << 20, 3);
+    let early = |names: &[&str]| {
+        for name in names {
+            assert!(fs::read(p.past(name, "file")).unwrap() == moment, "{name}");
+        }
+        assert!(!p.past("moment", "here").exists());
+        let was_then = fs::read(p.past("second", "then")).map(|then| then == b"second");
+        assert!(!names.contains(&"second") || was_then.is_ok_and(|was| was));
+    };
+    early(&["moment"]);
+    write_durably(&p.path("then"), b"second");
+    p.ok(&["create", "mnt", "second", "--method", "mirror"]);
+    write_durably(&p.path("then"), b"later");
+    let did = p.run(&[&resync[..], &["--wait"]].concat());
+    assert!(did.code == 0 && did.out.contains("in sync"), "{did:?}");
+    early(&["moment", "second"]);
+    is_same(&p, "after the second split");
     // The same by the other name. While somebody writes, the half gets more than the snapshot has, and nothing that is not here.
     let ends = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -255,11 +275,14 @@ fn a_split_makes_two_stores_and_a_resync_one_again() {
     assert!(!p.path(".clones/two.img-2").exists());
     p.ok(&["create", "mnt", "both", "--method", "mirror"]);
     p.ok(&["create", "mnt", "row"]);
+    early(&["moment", "second"]);
     p.umount();
     p.check();
     assert_eq!(mount_of(&p, "two.img", &[]).code, 0);
     assert!(p.past("both", "here").exists() && !p.path(".snapshots/row").exists());
+    early(&["moment", "second"]);
     p.umount();
+    assert_eq!(p.run(&["check", "two.img", "--data"]).code, 0);
 }
 
 #[test]

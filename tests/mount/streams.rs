@@ -6,7 +6,7 @@ mod place;
 mod shell;
 
 use guard::can_mount;
-use place::{Place, errno, names, wait};
+use place::{Loop, Place, errno, names, wait};
 use serde_json::Value;
 use shell::{ok, same, shell};
 use std::fs;
@@ -313,6 +313,73 @@ fn what_comes_to_nothing_leaves_nothing_and_is_no_success() {
     let said = shell(&p, "snapfs create mnt aside --method background --to store");
     assert!(said.code == 1 && said.err.contains("the store itself"), "{said:?}");
     p.umount();
+    p.check();
+}
+
+/// A copy in a store of this kind and size, which is there and empty; a later one that costs what has changed; both are what they
+/// are copies of, and the store is one by itself.
+fn is_copied_into(p: &Place, to: &str, tag: &str) {
+    let [first, second] = ["mon", "tue"].map(|day| format!("{day}-{tag}"));
+    ok(p, &format!("snapfs create mnt {first} --method clone --to {to}"));
+    ok(p, "head -c 300000 /dev/urandom > mnt/a/day; echo again >> mnt/a/hard");
+    let made = p.json(&["create", "mnt", &second, "--method", "clone", "--to", to, "--json"]);
+    let bytes = made["bytes"].as_u64().expect("a number");
+    assert!((300_000..400_000).contains(&bytes) && made["from"] == first.as_str(), "{to}: {made}");
+    let uuid = p.json(&["info", to, "--json"])["uuid"].clone();
+    for name in [&first, &second] {
+        let shown = p.json(&["show", "mnt", name, "--json"]);
+        let copy = &shown["copies"][0];
+        assert!(shown["method"] == "clone" && shown["state"] == "copied", "{shown}");
+        assert!(copy["state"] == "whole" && copy["store"] == uuid, "{shown}");
+        assert_eq!(copy["to"], p.at(to).canonicalize().unwrap().to_str().unwrap(), "{shown}");
+        assert!(ok(p, &format!("snapfs verify mnt {name} --with {to}")).contains("the same"));
+    }
+    ok(p, &format!("snapfs mount {to} there"));
+    same(p, &format!("mnt/.snapshots/{first}"), &format!("there/.snapshots/{first}"));
+    same(p, &format!("mnt/.snapshots/{second}"), "there");
+    ok(p, "echo own > there/own; snapfs create there later; snapfs umount there");
+    ok(p, &format!("snapfs check {to} --data"));
+}
+
+#[test]
+fn copies_go_into_images_of_any_size_and_onto_a_block_device() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fill(&p);
+    ok(&p, "mkdir there; head -c 20000000 /dev/urandom > mnt/large");
+    // One of the size that it needs, and one much larger than what is there.
+    let images = [("80M", "small.img"), ("900G", "large.img")];
+    for (size, image) in images {
+        ok(&p, &format!("snapfs init --size {size} {image}"));
+        is_copied_into(&p, image, image.split('.').next().unwrap());
+    }
+    // What does not fit is refused, and leaves a sound store and a snapshot here that can be copied elsewhere.
+    ok(&p, "snapfs init --size 32M tiny.img; head -c 20000000 /dev/urandom > mnt/larger");
+    let said = shell(&p, "snapfs create mnt wed --method clone --to tiny.img");
+    assert!(said.code == 1 && said.err.contains("tiny.img"), "{said:?}");
+    ok(&p, "snapfs check tiny.img --data; ! snapfs verify mnt wed --with tiny.img");
+    ok(&p, "snapfs init --size 1G other.img; snapfs send mnt wed --to other.img");
+    ok(&p, "snapfs verify mnt wed --with other.img; rm mnt/larger");
+    fs::File::create(p.at("disk")).and_then(|file| file.set_len(100 << 20)).expect("a file");
+    let disk = Loop::over(&p.at("disk"), &[]);
+    if let Some(disk) = &disk {
+        ok(&p, &format!("snapfs init {}", disk.0));
+        is_copied_into(&p, &disk.0, "disk");
+    }
+    // They stand alone.
+    let expected = ok(&p, "cd mnt; sha256sum big large");
+    p.umount();
+    ok(&p, "mv store away");
+    for copy in images.iter().map(|(_, image)| *image).chain(disk.iter().map(|disk| disk.0.as_str())) {
+        ok(&p, &format!("snapfs mount {copy} there"));
+        assert_eq!(ok(&p, "cat there/own; ls there/.snapshots | grep later"), "own\nlater\n", "{copy}");
+        assert_eq!(ok(&p, "cd there; sha256sum big large"), expected, "{copy}");
+        ok(&p, "snapfs umount there");
+    }
+    ok(&p, "mv away store");
     p.check();
 }
 

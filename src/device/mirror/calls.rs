@@ -9,12 +9,24 @@ use crate::device::{Device, DeviceError, StoreLocation};
 use crate::format::mark::FileBirth;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::Instant;
 
 impl Mirror {
-    /// The side that a read is made on: of those that serve the one with the fewest calls.
+    /// The side that a read is made on: of those that serve the one with the fewest calls, where each of a slow side counts for
+    /// as many as the other makes in its time.
     fn reader(&self, members: &Members) -> Option<usize> {
-        let calls = |n: &usize| members[*n].as_ref().map_or(usize::MAX, |m| m.side.pending_calls());
-        serving(members).into_iter().min_by_key(calls)
+        let serving = serving(members);
+        let ([_, _], [Some(first), Some(second)]) = (&serving[..], members) else {
+            return serving.first().copied();
+        };
+        let sides = [&first.side, &second.side];
+        let factors = [sides[0].reads.factor(&sides[1].reads), sides[1].reads.factor(&sides[0].reads)];
+        let calls = sides.map(|side| side.calls_under_way());
+        let cost = |n: usize| (calls[n] + 1) * factors[n];
+        let chosen = usize::from(cost(1) < cost(0));
+        let other = 1 - chosen;
+        let may_try = factors[other] > 1 && calls[other] == 0;
+        Some(if may_try && sides[other].reads.is_tried_again() { other } else { chosen })
     }
 
     /// Reads of one side, of which the caller does not care.
@@ -53,10 +65,12 @@ impl Mirror {
         if serving(members) == [n] {
             return member.side.device.read_at(offset, buf);
         }
-        let len = buf.len();
+        let (len, pace) = (buf.len(), member.side.reads.clone());
         let bytes = self.on_member(members, n, move |device| {
-            let mut bytes = vec![0; len];
-            device.read_at(offset, &mut bytes).map(|()| bytes)
+            let (mut bytes, since) = (vec![0; len], Instant::now());
+            device.read_at(offset, &mut bytes)?;
+            pace.note(since.elapsed(), len);
+            Ok(bytes)
         })?;
         buf.copy_from_slice(&bytes);
         Ok(())

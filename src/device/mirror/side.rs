@@ -6,11 +6,14 @@
 //! fails an assertion is one that failed.
 
 use super::crew::{CallCrew, Lane, SideCall};
+use super::pace::ReadPace;
 use crate::device::bystander::{Beside, judge_late_beside};
 use crate::device::waited::{Awaited, Waited, awaited};
 use crate::device::{Device, DeviceError};
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -21,6 +24,10 @@ const TRY_AGAIN: Duration = Duration::from_millis(10);
 pub(super) struct MirrorSide {
     /// To be called without a limit by whoever knows that there is nobody else to be asked.
     pub device: Arc<dyn Device>,
+    /// Calls of which nobody has the answer yet.
+    under_way: Arc<AtomicUsize>,
+    /// How long its last reads took.
+    pub reads: Arc<ReadPace>,
     /// What a person called it when it came: who tells of a side that hangs must not have to ask it.
     place: OnceLock<String>,
     crew: Arc<CallCrew>,
@@ -28,6 +35,15 @@ pub(super) struct MirrorSide {
     lost: Mutex<Option<String>>,
     /// Content of it is gone, and its partner has not noted that yet.
     lost_content: AtomicBool,
+}
+
+/// A call is under way as long as this is there.
+struct UnderWay(Arc<AtomicUsize>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// A call that somebody waits for.
@@ -156,7 +172,16 @@ impl MirrorSide {
     pub fn unasked(device: Arc<dyn Device>, crew: &Arc<CallCrew>) -> MirrorSide {
         let (lane, crew) = (crew.lane(device.clone()), crew.clone());
         let (lost, lost_content) = (Mutex::default(), AtomicBool::new(false));
-        MirrorSide { place: OnceLock::new(), crew, lane, device, lost, lost_content }
+        MirrorSide {
+            under_way: Arc::default(),
+            reads: Arc::default(),
+            place: OnceLock::new(),
+            crew,
+            lane,
+            device,
+            lost,
+            lost_content,
+        }
     }
 
     /// What a person calls it, if nobody has said so before.
@@ -214,7 +239,11 @@ impl MirrorSide {
 
     /// The same, without an answer, and also if the side is lost.
     pub fn send(&self, call: impl FnOnce(&dyn Device) + Send + 'static) {
-        self.lane.put(Box::new(call));
+        let under_way = self.under_way();
+        self.lane.put(Box::new(move |device: &dyn Device| {
+            call(device);
+            drop(under_way);
+        }));
     }
 
     /// Makes no call any more but those that have begun.
@@ -256,6 +285,16 @@ impl MirrorSide {
         self.lane.pending_calls()
     }
 
+    /// Calls of which nobody has the answer yet: one that was just answered may still be among those that have not returned.
+    pub fn calls_under_way(&self) -> usize {
+        self.under_way.load(Relaxed)
+    }
+
+    fn under_way(&self) -> UnderWay {
+        self.under_way.fetch_add(1, Relaxed);
+        UnderWay(self.under_way.clone())
+    }
+
     /// A call, and where its answer will be.
     fn prepare<T: Send + 'static>(
         &self,
@@ -267,9 +306,10 @@ impl MirrorSide {
             is_answered: AtomicBool::new(false),
             steps: AtomicU64::new(0),
         });
-        let filler = Filler(slot.clone());
+        let (filler, under_way) = (Filler(slot.clone()), self.under_way());
         let call = Box::new(move |device: &dyn Device| {
             let done = awaited(filler.0.clone(), || call(device));
+            drop(under_way);
             filler.fill(Answer::Some(done));
         });
         (SideReply { slot, crew: self.crew.clone() }, call)

@@ -8,6 +8,7 @@ use crate::format::mirror::{LABEL_ADDRS, LABEL_BYTES, Label, Standing};
 use parking_lot::Mutex;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const SIZE: u64 = 64 << 20;
@@ -61,6 +62,143 @@ fn each_call_goes_to_both_sides_once() {
     assert_eq!(read, [3; 8192]);
     let reads: u64 = sims.iter().map(|sim| sim.counts().bytes_read).sum();
     assert_eq!(reads, 8192, "a read is of one side");
+}
+
+/// How often each was read.
+fn reads_of(disks: &[Arc<Hanging>; 2]) -> [u64; 2] {
+    disks.clone().map(|disk| disk.sim.counts().reads)
+}
+
+/// Two disks whose calls wait until they are let go, and nobody is lost for that.
+fn two_that_may_wait() -> ([Arc<Hanging>; 2], Mirror) {
+    let disks = [1, 2].map(|side| Hanging::new(disk(side)));
+    let [a, b] = disks.clone();
+    let mirror = Mirror::together([(a, together_label(1)), (b, together_label(2))], 7);
+    mirror.write_at(AT, &[3; 4096]).unwrap();
+    (disks, mirror)
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let until = std::time::Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(std::time::Instant::now() < until, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+/// Calls of a side of which nobody has the answer.
+fn under_way(mirror: &Mirror, side: usize) -> usize {
+    let member = mirror.members.read()[side].clone();
+    member.map_or(0, |member| member.side.calls_under_way())
+}
+
+fn read_right(mirror: &Mirror) {
+    let mut read = [0; 4096];
+    mirror.read_at(AT, &mut read).unwrap();
+    assert_eq!(read, [3; 4096]);
+}
+
+/// A disk that is slow, or busy with whatever, has calls that have not returned: no read waits behind these.
+#[test]
+fn while_one_side_is_busy_all_reads_are_of_the_other() {
+    let work: [Question; 3] = [
+        ("a read", |m| m.read_at(AT, &mut [0; 4096]).unwrap()),
+        ("a write", |m| m.write_at(AT + 4096, &[1; 4096]).unwrap()),
+        ("a flush", |m| m.flush().unwrap()),
+    ];
+    for busy in 0..2 {
+        for (what, ask) in work {
+            let (disks, mirror) = two_that_may_wait();
+            disks[busy].hang(true);
+            std::thread::scope(|s| {
+                let asked = s.spawn(|| match what {
+                    "a read" => mirror.read_side(busy, AT, &mut [0; 4096]).unwrap(),
+                    _ => ask(&mirror),
+                });
+                wait_until(what, || disks[busy].waiting() == 1 && disks[1 - busy].waiting() == 0);
+                // What the other had to do of it is done.
+                wait_until(what, || under_way(&mirror, 1 - busy) == 0);
+                let before = reads_of(&disks);
+                (0..100).for_each(|_| read_right(&mirror));
+                let after = reads_of(&disks);
+                let [own, other] = [busy, 1 - busy].map(|n| after[n] - before[n]);
+                assert_eq!((own, other), (0, 100), "side {busy} is busy with {what}");
+                assert!(!asked.is_finished());
+                disks[busy].hang(false);
+                asked.join().unwrap();
+            });
+            assert_eq!(mirror.sides(), [0, 1]);
+        }
+    }
+}
+
+/// As long as both have the same to do, reads that come at once are shared out evenly.
+#[test]
+fn reads_that_come_at_once_are_made_on_both_sides() {
+    let (disks, mirror) = two_that_may_wait();
+    let before = reads_of(&disks);
+    disks.iter().for_each(|disk| disk.hang(true));
+    std::thread::scope(|s| {
+        for n in 1..=8 {
+            s.spawn(|| read_right(&mirror));
+            // No more than four of each are under way, and the rest wait for these.
+            wait_until("the read is under way", || under_way(&mirror, 0) + under_way(&mirror, 1) == n);
+            let [a, b] = [0, 1].map(|side| under_way(&mirror, side));
+            assert!(a.abs_diff(b) <= 1, "of {n} reads {a} are of one side and {b} of the other");
+        }
+        disks.iter().for_each(|disk| disk.hang(false));
+    });
+    let after = reads_of(&disks);
+    assert_eq!([0, 1].map(|n| after[n] - before[n]), [4, 4]);
+    assert_eq!(mirror.sides(), [0, 1]);
+}
+
+/// Reads of a slow side and of a fast one, when so many read at once until so many reads were made.
+fn reads_of_slow_and_fast(slow: usize, readers: usize, reads: u64) -> [u64; 2] {
+    let disks = [1, 2].map(|side| Arc::new(disk(side)));
+    let takes_long = Takes(Duration::from_millis(10));
+    let mut both: [Arc<dyn Device>; 2] = disks.clone().map(|disk| disk as Arc<dyn Device>);
+    both[slow] = Arc::new(Hooked::over_shared(disks[slow].clone(), takes_long));
+    let [a, b] = both;
+    let mirror = Mirror::together([(a, together_label(1)), (b, together_label(2))], 7);
+    let before = disks.clone().map(|disk| disk.counts().reads);
+    let left = AtomicU64::new(reads);
+    let is_left =
+        || left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+    std::thread::scope(|s| {
+        for _ in 0..readers {
+            s.spawn(|| {
+                while is_left() {
+                    mirror.read_at(AT, &mut [0; 4096]).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(mirror.sides(), [0, 1]);
+    [slow, 1 - slow].map(|n| disks[n].counts().reads - before[n])
+}
+
+/// Whoever reads from a slow disk and a fast one is not served at the pace of the slow one, whichever is the first, alone or beside
+/// others. The slow one has a few of the reads, as long as it is not known to be slow, and to see whether it still is.
+#[test]
+fn of_a_slow_side_and_a_fast_one_the_fast_one_has_the_reads() {
+    for slow in 0..2 {
+        for readers in [1, 4] {
+            let [of_slow, of_fast] = reads_of_slow_and_fast(slow, readers, 640);
+            println!("side {slow} is slow, {readers} readers: {of_slow} reads of it, {of_fast} of the other");
+            assert_eq!(of_slow + of_fast, 640);
+            assert!(of_slow <= 40, "side {slow} is slow, {readers} readers: {of_slow} reads of it");
+        }
+    }
+}
+
+/// Each read takes so long.
+struct Takes(Duration);
+
+impl Hooks for Takes {
+    fn before_read(&self, _at: u64) {
+        std::thread::sleep(self.0);
+    }
 }
 
 #[test]

@@ -136,6 +136,60 @@ fn zeros_have_a_place_and_space_that_was_asked_for_is_filled_where_it_is() {
     t.prove();
 }
 
+/// Where each block of a file is.
+fn places(t: &T, node: NodeId) -> Vec<u64> {
+    let (view, ino) = (t.fs.heads.view_of(node).unwrap(), crate::format::Ino(node.ino()));
+    let all = crate::fs::items::extents::overlapping(&view, ino, 0, u64::MAX, usize::MAX).unwrap();
+    let runs = all.iter().flat_map(|(_, extent)| view.runs_of(extent));
+    runs.flat_map(|(from, to)| (from..to).step_by(BLOCK as usize)).collect()
+}
+
+/// Where content is when the layout of its file is set, at once or by its directory, is its home, in how many pieces it may be:
+/// nothing moves then, and what is written over later comes to the same places.
+#[test]
+fn places_of_a_file_that_is_there_become_its_home() {
+    for by_root in [false, true] {
+        let t = T::with(1 << 30, FsOptions::default());
+        let (f, mut bytes) = image(&t, 128);
+        let old = bytes.clone();
+        t.snapshot("before");
+        for n in [3, 4, 40, 41, 42, 77, 100] {
+            overwrite(&t, f, &mut bytes, n, 99);
+            t.put(ROOT, &format!("between{n}"), &[1; 5000]);
+            t.fs.commit().unwrap();
+        }
+        let (before, runs) = (places(&t, f.0), home(&t, f.0).1);
+        assert!(runs >= 9 && before.len() == 128, "{runs} runs");
+        assert!(!t.fs.volume().knows_homes());
+        cow(&t, if by_root { ROOT } else { f.0 });
+        assert!(t.fs.volume().knows_homes());
+        assert_eq!((home(&t, f.0), rest(&t)), ((0, runs), (0, 0)), "nothing moves");
+        assert_eq!(places(&t, f.0), before);
+        // All of it, in any order, under a snapshot and without one.
+        let mut order: Vec<u64> = (0..128).collect();
+        for round in 0..3 {
+            if round < 2 {
+                t.snapshot(&format!("s{round}"));
+            }
+            fastrand::Rng::with_seed(round).shuffle(&mut order);
+            for part in order.chunks(24) {
+                part.iter().for_each(|n| overwrite(&t, f, &mut bytes, *n, (round * 50 + n % 50) as u8 + 1));
+                t.fs.commit().unwrap();
+            }
+            let away = home(&t, f.0).0;
+            assert!(away == 128 * BLOCK && places(&t, f.0) != before, "{away} bytes are away");
+            let copied = if round < 2 { 128 * BLOCK } else { 0 };
+            let (out, moved) = rest(&t);
+            // What the first snapshot of all had there, and the file no more, is in nobody's way.
+            assert_eq!((out, moved), (copied, 128 * BLOCK), "round {round}");
+            assert_eq!((home(&t, f.0), places(&t, f.0)), ((0, runs), before.clone()), "round {round}");
+            assert!(t.read(f, 0, bytes.len()) == bytes);
+        }
+        assert!(t.cat(t.find(SNAPDIR, "before").unwrap(), "image") == old);
+        t.prove();
+    }
+}
+
 #[test]
 fn what_a_clone_or_a_copy_has_stays_and_so_does_what_took_its_place() {
     let t = T::with(1 << 30, FsOptions::default());
