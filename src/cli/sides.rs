@@ -525,8 +525,8 @@ fn find_other(
 
 /// True if what is where the partner of a side was says that it was split off, as a crash in a split leaves it.
 fn was_split_off(label: &Label, beside: &Beside) -> bool {
-    let label = look_at_partner(label, beside).and_then(|there| there.label);
-    label.is_some_and(|label| label.standing == Standing::Split)
+    look_at_partner(label, beside)
+        .is_some_and(|there| there.label.is_some_and(|l| l.standing == Standing::Split))
 }
 
 /// Where a path leads, if anywhere. None if its host does not say so within the limit while the one beside answers.
@@ -608,11 +608,8 @@ pub(super) fn open(
         None => (None, None, None),
     };
     if let (Partner::At(path), None) = (wanted, &first.label) {
-        log::warn!(
-            "{}: it has no other side: mirror={} is of no use",
-            names::shown(store),
-            names::shown(path)
-        );
+        let path = names::shown(path);
+        log::warn!("{}: it has no other side: mirror={path} is of no use", names::shown(store));
     }
     if let (Partner::At(path), Some(ours), Some(second)) = (wanted, &first.label, &second)
         && second.label.as_ref().is_none_or(|theirs| theirs.pair != ours.pair)
