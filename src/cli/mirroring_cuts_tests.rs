@@ -826,6 +826,9 @@ fn a_resync_without_room_for_what_the_half_has_is_refused_and_changes_nothing() 
     (0..filled).for_each(|n| {
         store.fs.unlink(&ADMIN, NodeId::ROOT, format!("large{n}").as_bytes()).unwrap();
     });
+    // What was deleted goes when nobody has it any more.
+    store.close().unwrap();
+    let store = rig.mount(0).unwrap();
     (0..3).for_each(|_| store.fs.commit().unwrap());
     let received = store.order(&RESYNC).unwrap()["received"].clone();
     assert_eq!(received.as_array().map(Vec::len), Some(1), "{received}");
