@@ -40,6 +40,7 @@ use super::rewind;
 use super::scrubber::Scrubber;
 use super::show;
 use super::sides::{self, OpenedSides, lasting_name, may_be_read, recorded};
+use super::store_device::open_device;
 use super::store_state;
 use super::streaming;
 use super::streams::StoreEnd;
@@ -50,7 +51,7 @@ use crate::check::{self, Depth};
 use crate::clock::Clock;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::device::lock::{LockMode, StoreLock};
-use crate::device::{self, Device, DirDevice, FileDevice, Overlay, StoreKind, mark};
+use crate::device::{self, Device, FileDevice, Overlay, StoreKind, mark};
 use crate::format::provenance::Provenance;
 use crate::format::{LineId, ViewId};
 use crate::fs::{Fs, FsOptions, GoesOn, Reached, RestoreOrder, Steps};
@@ -241,7 +242,7 @@ impl Backend for Builtin {
 pub(super) struct Opened {
     pub(super) volume: Arc<Volume>,
     device: Arc<dyn Device>,
-    held: Held,
+    pub(super) held: Held,
 }
 
 /// What is held of a store.
@@ -301,12 +302,7 @@ pub(super) fn open_volume(
         OpenFor::MountReadOnly | OpenFor::Look | OpenFor::LookAsMounted => device::Access::ReadOnly,
     };
     let is_directory = kind == StoreKind::DirectoryStore;
-    let device: Arc<dyn Device> = match kind {
-        StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. } => {
-            Arc::new(FileDevice::open(store, device_access).map_err(|e| io(store, e))?)
-        }
-        _ => Arc::new(DirDevice::open(store, STORE_BYTES_DEFAULT, device_access).map_err(|e| io(store, e))?),
-    };
+    let device = open_device(store, &kind, device_access).map_err(|e| io(store, e))?;
     if !matches!(access, OpenFor::Look | OpenFor::LookAsMounted) && mark::is_copy_of_open(&*device) {
         let way = "mount the store that it was copied from, or prove and accept this one with 'snapfs check --repair'";
         return refuse(Code::Damaged, format!("{COPIED}; {way}"));

@@ -90,9 +90,14 @@ impl<'f> SideChanges<'f> {
         lost_changes::told(&self.theirs, self.ours, self.parted_at.0, &self.heads)
     }
 
-    /// Bytes that receiving it takes, about.
+    /// Bytes that receiving it takes, about: what came of a try that was cut off is here.
     pub(super) fn about_bytes(&self) -> u64 {
-        self.snapshots.iter().map(|snapshot| snapshot.written).sum()
+        let all: u64 = self.snapshots.iter().map(|snapshot| snapshot.written).sum();
+        let identities: Vec<_> =
+            self.snapshots.iter().filter_map(|s| self.theirs.volume().identity(s.id)).collect();
+        let arrivals = self.ours.arrivals().into_iter().map(|arrival| arrival.record);
+        let here = arrivals.filter(|record| identities.contains(&record.begin.identity));
+        all.saturating_sub(here.map(|record| record.received_bytes).sum())
     }
 
     /// What would be received.

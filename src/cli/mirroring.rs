@@ -6,6 +6,7 @@
 //! one that hangs is an error, and an order is the only one that waits for it.
 
 use super::apart;
+use super::fitting::Fitting;
 use super::held_side::{HeldSide, LIMIT, late};
 use super::kept_changes::{SideChanges, encode_kept};
 use super::late_sides::LateSides;
@@ -26,7 +27,7 @@ use crate::format::mirror::PARTNER_PATH_MAX;
 use crate::fs::Fs;
 use crate::names;
 use crate::sys::random::random;
-use crate::volume::{FillFrom, RINGS, compare_sides};
+use crate::volume::{FillFrom, RINGS, VolumeError, compare_sides};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
@@ -46,8 +47,7 @@ pub(super) struct StoreSides {
     /// What is held, by the number of the side. No side is let go of while it takes part.
     held: Mutex<[Option<HeldSide>; 2]>,
     late: LateSides,
-    /// Where the store ended before it was to fit on another side. Labels have it as well.
-    wide: Mutex<Option<u64>>,
+    end: Fitting,
     told: Arc<FillingTold>,
     turn: Mutex<()>,
 }
@@ -60,15 +60,14 @@ impl StoreSides {
     /// Of a store that was just opened. A side that is behind is filled in the background.
     pub(super) fn new(fs: &Arc<Fs>, opened: OpenedSides) -> Arc<StoreSides> {
         let OpenedSides { mirror, home, other, is_behind, named } = opened;
-        let wide = mirror.label().map(|label| label.wide).filter(|wide| *wide > 0);
         let sides = Arc::new(StoreSides {
             fs: fs.clone(),
             late: LateSides::new(&mirror),
+            end: Fitting::new(fs, &mirror, home.path.clone()),
             mirror,
             store: home.path.clone(),
             named,
             held: Mutex::new([Some(home), other]),
-            wide: Mutex::new(wide),
             told: Arc::default(),
             turn: Mutex::default(),
         });
@@ -160,7 +159,7 @@ impl StoreSides {
         status
     }
 
-    fn failed(&self, e: &crate::volume::VolumeError) -> Failure {
+    fn failed(&self, e: &VolumeError) -> Failure {
         told_volume(&self.store, e)
     }
 
@@ -202,19 +201,12 @@ impl StoreSides {
         }
     }
 
-    /// Has the store end where it did before it was to fit on another side, or where its device does.
+    /// Has the store end where it did before it was to fit on another side.
     fn give_back(&self) -> Result<(), Failure> {
-        self.mirror.fit_only_side();
-        let held =
-            self.held.lock()[self.serving()].as_ref().map(|side| (side.is_directory, side.device().size()));
-        let size = match (held, *self.wide.lock()) {
-            (Some((false, size)), _) => size,
-            (_, wide) => wide.unwrap_or(0),
-        };
-        let size = size.min(self.mirror.size());
-        self.fs.volume().widen(size, || self.commit())?;
-        self.forget_wide();
-        Ok(())
+        let only = self.serving();
+        let sized =
+            self.held.lock()[only].as_ref().filter(|side| !side.is_directory).map(|s| s.device().size());
+        self.end.give_back(sized)
     }
 
     fn commit(&self) -> Result<(), Failure> {
@@ -271,58 +263,21 @@ impl StoreSides {
         self.commit()?;
         self.commit()?;
         let (was, label) = (self.fs.volume().address_space(), self.mirror.label().is_some());
-        let first = self.note_wide(was);
-        // The superblocks that it gets must not say that it is larger than it is.
-        let joined = self.shrink_to(&side).and_then(|()| {
-            self.commit()?;
-            self.join(&side, &side.timed(limit, beside.clone()), &FillFrom::Nothing, limit)
-        });
+        let first = self.end.note(was);
+        let joined = self
+            .end
+            .keep_before(&side)
+            .and_then(|()| self.join(&side, &side.timed(limit, beside.clone()), &FillFrom::Nothing, limit));
         if let Err(f) = joined {
             if first {
-                self.forget_wide();
+                self.end.forget();
             }
             // The label of a side that took one says what the superblock has to say as well.
-            self.undo(was, label || self.mirror.label().is_some());
+            self.end.undo(was, label || self.mirror.label().is_some());
             self.late.let_go(side);
             return Err(f);
         }
         self.start(side, FillFrom::Nothing)
-    }
-
-    /// Keeps in mind where the store ends before it is to fit on another side, for labels too. False if that is known.
-    fn note_wide(&self, was: u64) -> bool {
-        let mut wide = self.wide.lock();
-        let is_new = wide.is_none();
-        self.mirror.set_wide(*wide.get_or_insert(was));
-        is_new
-    }
-
-    fn forget_wide(&self) {
-        self.mirror.set_wide(0);
-        *self.wide.lock() = None;
-    }
-
-    /// Has the store end where a side does, from the next commit on.
-    fn shrink_to(&self, side: &HeldSide) -> Result<(), Failure> {
-        let size = side.device().size();
-        let Err(end) = self.fs.volume().shrink(size).map_err(|e| self.failed(&e))? else { return Ok(()) };
-        let what = "and the highest address in use ends at";
-        let place = names::shown(&side.path);
-        refused(
-            Code::Invalid,
-            format!("{place}: it has {size} bytes, {what} {end}: give it at least so many"),
-        )
-    }
-
-    /// Has the store end where it did, and be mirrored or not as it was, when a side has not come to be one. What cannot be made
-    /// durable now is with the next commit.
-    fn undo(&self, size: u64, mirrored: bool) {
-        let flag = self.fs.volume().set_mirrored(mirrored).map_err(|e| self.failed(&e));
-        let size = size.min(self.mirror.size());
-        let undone = flag.and_then(|()| self.fs.volume().widen(size, || self.commit()));
-        if let Err(f) = undone.and_then(|()| self.commit()) {
-            log::error!("mirror: the store is as it was before only from the next commit on: {f}");
-        }
     }
 
     /// Takes in a side, which notes first what it has, so that no older note of it counts.
@@ -344,10 +299,7 @@ impl StoreSides {
             noted.map_err(|e| told_volume(&side.path, &e))?;
         }
         // A store that says that it is a side has a label, whenever the power goes.
-        let labelled = || match self.fs.volume().is_mirrored() {
-            true => Ok(()),
-            false => self.set_mirrored(true).map_err(|f| MirrorError::Refused(f.message)),
-        };
+        let labelled = || self.end.fit(side).map_err(|f| MirrorError::Refused(f.message));
         let joined = self.mirror.join_held(new, &RINGS, side.holding(), &labelled);
         joined.map_err(|e| told_mirror(&side.path, e))?;
         if let Err(e) = mark::open(calls) {
@@ -443,26 +395,23 @@ impl StoreSides {
     /// Takes in a side that was here before, to be filled with no more than what differs if that can be known.
     fn take_in(&self, side: &HeldSide, calls: &Timed, from: &FillFrom) -> Result<(), Failure> {
         let (theirs, _) = label_in_force(&side.path, calls)?;
+        // It has a label, of which the next one counts only if the superblock says so.
         if !self.fs.volume().is_mirrored() {
             self.set_mirrored(true)?;
         }
         let was = self.fs.volume().address_space();
-        self.shrink_to(side)?;
-        let shrunk = self.fs.volume().address_space() < was;
-        let first = shrunk && self.note_wide(was);
+        self.end.keep_before(side)?;
+        let shrinks = side.device().size() < was;
+        let first = shrinks && self.end.note(was);
         let limit = theirs.map_or(LIMIT, |label| limit_of(&label));
-        // The superblocks that it gets must not say that it is larger than it is.
-        let committed = if shrunk { self.commit() } else { Ok(()) };
-        if let Err(f) = committed.and_then(|()| self.join(side, calls, from, limit)) {
+        self.join(side, calls, from, limit).inspect_err(|_| {
             if first {
-                self.forget_wide();
+                self.end.forget();
             }
-            if shrunk {
-                self.undo(was, true);
+            if shrinks {
+                self.end.undo(was, true);
             }
-            return Err(f);
-        }
-        Ok(())
+        })
     }
 
     fn resync(
@@ -641,7 +590,7 @@ impl StoreSides {
         } else if !self.mirror.forget_lost() {
             return refused(Code::Busy, "calls of the side that was lost have not returned");
         } else if self.mirror.label().is_none() {
-            if self.wide.lock().is_some() {
+            if self.end.is_noted() {
                 self.give_back()?;
             }
             return refused(Code::Invalid, "the store has no other side");

@@ -39,10 +39,10 @@ const LIMIT_MS: u32 = 400;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Two files that stand for two disks, which are removed at the end.
-struct Places(PathBuf);
+pub(super) struct Places(PathBuf);
 
 impl Places {
-    fn new(name: &str) -> Places {
+    pub(super) fn new(name: &str) -> Places {
         let dir = std::env::temp_dir().join(format!("snapfs-sides-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         for name in ["one.img", "two.img"] {
@@ -51,7 +51,7 @@ impl Places {
         Places(dir.canonicalize().unwrap())
     }
 
-    fn at(&self, n: usize) -> PathBuf {
+    pub(super) fn at(&self, n: usize) -> PathBuf {
         self.0.join(["one.img", "two.img"][n])
     }
 }

@@ -21,6 +21,7 @@ mod deleting;
 mod diff;
 pub mod engine;
 mod feed;
+mod fitting;
 mod freeze;
 mod freeze_args;
 mod freeze_order;
@@ -56,6 +57,8 @@ mod mirror;
 mod mirror_args;
 mod mirror_order;
 mod mirroring;
+#[cfg(test)]
+mod mirroring_cuts_tests;
 #[cfg(test)]
 mod mirroring_tests;
 mod mount;
@@ -98,6 +101,7 @@ mod space;
 mod space_args;
 mod space_order;
 mod split_copies;
+mod store_device;
 mod store_state;
 mod stores;
 mod stream_args;

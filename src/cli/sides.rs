@@ -9,6 +9,7 @@ use super::held_side::{HeldSide, LIMIT, late};
 use super::hold::{lock_telling, probe};
 use super::making::{DEVICE_START_BYTES, has_content_telling, refuse_missing_image, unfinished};
 use super::refusal::{io, told_volume};
+use super::store_device::open_device;
 use crate::ctl::{Code, Failure};
 use crate::device::bystander::Beside;
 use crate::device::lock::LockMode;
@@ -17,7 +18,7 @@ use crate::device::mirror::{
     open_sides, read_label, write_label,
 };
 use crate::device::patience::{Alive, patiently, patiently_beside, patiently_told};
-use crate::device::{self, Device, DeviceError, DirDevice, FileDevice, Mirror, StoreKind, mark};
+use crate::device::{self, Device, DeviceError, DirDevice, Mirror, StoreKind, mark};
 use crate::format::Epoch;
 use crate::format::mirror::{Label, Standing};
 use crate::format::superblock::{INCOMPAT_MIRRORED, Superblock};
@@ -185,6 +186,12 @@ impl Seen {
             Err(e) => (None, Some(e)),
         };
         let is_side = is_side(state.as_ref());
+        // It has an identity of its own, and the power went before its label said that it was split off.
+        let is_half = state.as_ref().is_some_and(|state| !is_side && state.identity != state.uuid);
+        let label = label.map(|label| match label.standing {
+            Standing::Together if is_half => Label { standing: Standing::Split, ..label },
+            _ => label,
+        });
         let counts =
             |label: &Label| is_side || matches!(label.standing, Standing::Incomplete | Standing::Split);
         Seen { label: label.filter(counts), state, before, failed }
@@ -295,23 +302,20 @@ fn left_behind(store: &Path, ours: &Label, partner: &Path) -> Failure {
 }
 
 /// What is at a path, to be read, if it is a store.
-fn look_at(path: &Path) -> Option<Box<dyn Device>> {
-    Some(match probe(path).ok()? {
-        StoreKind::DirectoryStore => {
-            Box::new(DirDevice::open(path, STORE_BYTES_DEFAULT, device::Access::ReadOnly).ok()?)
+fn look_at(path: &Path) -> Option<Arc<dyn Device>> {
+    match probe(path).ok()? {
+        kind @ (StoreKind::DirectoryStore | StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. }) => {
+            open_device(path, &kind, device::Access::ReadOnly).ok()
         }
-        StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. } => {
-            Box::new(FileDevice::open(path, device::Access::ReadOnly).ok()?)
-        }
-        _ => return None,
-    })
+        _ => None,
+    }
 }
 
 /// What can be seen where the partner of a side is. Nothing of one that hangs while the side answers.
-fn look_at_partner(device: &Arc<dyn Device>, label: &Label) -> Option<Seen> {
+fn look_at_partner(label: &Label, beside: &Beside) -> Option<Seen> {
     let path = Path::new(OsStr::from_bytes(&label.path)).to_owned();
     let look = move |_: &Alive| Some(Seen::of(&*look_at(&path)?));
-    let limit = (opening_limit(label), &beside(device));
+    let limit = (opening_limit(label), beside);
     asked_of(Path::new(OsStr::from_bytes(&label.path)), limit, look).flatten()
 }
 
@@ -322,7 +326,7 @@ fn beside(device: &Arc<dyn Device>) -> Beside {
 
 /// Where the partner of a side is, if it is there and has a newer state. It is only looked at.
 fn newer_partner(device: &Arc<dyn Device>, label: &Label) -> Option<PathBuf> {
-    let there = look_at_partner(device, label)?;
+    let there = look_at_partner(label, &beside(device))?;
     let path = Path::new(OsStr::from_bytes(&label.path));
     is_newer(&there, || newest_and_before(&**device).ok(), label).then(|| path.to_path_buf())
 }
@@ -369,7 +373,8 @@ pub(super) fn standing_of_reader(store: &Path, device: &Arc<dyn Device>) -> Opti
         return None;
     }
     let path = Path::new(OsStr::from_bytes(&ours.path));
-    let theirs = look_at_partner(device, &ours).and_then(|there| Some((there.label?, there.before?)));
+    let theirs =
+        look_at_partner(&ours, &beside(device)).and_then(|there| Some((there.label?, there.before?)));
     let stands = match theirs
         .map(|(theirs, theirs_before)| meet_in_states((&ours, before), (&theirs, theirs_before)))
     {
@@ -405,13 +410,7 @@ fn hold(store: &Path, limit: Duration, alive: &Alive) -> Result<HeldSide, Failur
     let lock = lock_telling(&path, &kind, LockMode::Exclusive, &|| alive.goes_on())?;
     alive.goes_on();
     let is_directory = kind == StoreKind::DirectoryStore;
-    let device: Arc<dyn Device> = match kind {
-        StoreKind::DirectoryStore => Arc::new(
-            DirDevice::open(&path, STORE_BYTES_DEFAULT, device::Access::ReadWrite)
-                .map_err(|e| io(store, e))?,
-        ),
-        _ => Arc::new(FileDevice::open(&path, device::Access::ReadWrite).map_err(|e| io(store, e))?),
-    };
+    let device = open_device(&path, &kind, device::Access::ReadWrite).map_err(|e| io(store, e))?;
     alive.goes_on();
     if mark::is_copy_of_open(&*device) {
         return Err(refused(store, Code::Damaged, super::refusal::COPIED));
@@ -515,13 +514,19 @@ fn find_other(
     };
     match found {
         Ok(other) => Ok(Some(other)),
-        // Somebody is writing to it: both would go on alone.
-        Err(f) if f.code == Code::Busy => Err(f),
+        // Somebody is writing to it: both would go on alone, unless it is a store of its own by now.
+        Err(f) if f.code == Code::Busy && !was_split_off(label, beside) => Err(f),
         Err(f) => {
             log::warn!("{}: the other side of the mirror cannot be had: {f}", names::shown(store));
             Ok(None)
         }
     }
+}
+
+/// True if what is where the partner of a side was says that it was split off, as a crash in a split leaves it.
+fn was_split_off(label: &Label, beside: &Beside) -> bool {
+    look_at_partner(label, beside)
+        .is_some_and(|there| there.label.is_some_and(|l| l.standing == Standing::Split))
 }
 
 /// Where a path leads, if anywhere. None if its host does not say so within the limit while the one beside answers.
@@ -603,11 +608,8 @@ pub(super) fn open(
         None => (None, None, None),
     };
     if let (Partner::At(path), None) = (wanted, &first.label) {
-        log::warn!(
-            "{}: it has no other side: mirror={} is of no use",
-            names::shown(store),
-            names::shown(path)
-        );
+        let path = names::shown(path);
+        log::warn!("{}: it has no other side: mirror={path} is of no use", names::shown(store));
     }
     if let (Partner::At(path), Some(ours), Some(second)) = (wanted, &first.label, &second)
         && second.label.as_ref().is_none_or(|theirs| theirs.pair != ours.pair)

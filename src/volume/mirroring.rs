@@ -2,6 +2,7 @@
 //! of its own.
 
 use super::audit::Committed;
+use super::committer::Committer;
 use super::error::corrupt;
 use super::remap::reference;
 use super::{Access, OpenOptions, Result, Volume, VolumeError, ring};
@@ -179,20 +180,30 @@ impl Volume {
         Ok(())
     }
 
-    /// Has the store end at `size`, from the next commit on, which has to follow. Else returns where the last thing that is
-    /// in use ends, or how far the log needs it to go.
-    pub fn shrink(&self, size: u64) -> Result<std::result::Result<(), u64>> {
-        let mut committer = self.committer.lock();
+    /// Has nothing be put behind `size` any more, until [`Volume::shrink`] has the store end there, or [`Volume::widen`] takes it
+    /// back. Else returns where the last thing that is in use ends, or how far the log needs it to go. Nothing of it is durable.
+    pub fn keep_before(&self, size: u64) -> Result<std::result::Result<(), u64>> {
+        Ok(self.end_before(&self.committer.lock(), size))
+    }
+
+    fn end_before(&self, committer: &Committer, size: u64) -> std::result::Result<(), u64> {
         if size >= committer.superblock.size {
-            return Ok(Ok(()));
+            return Ok(());
         }
         let least =
             (2 * (RESERVED_BYTES + committer.superblock.log_bytes)).max(crate::limits::STORE_BYTES_MIN);
         if size < least {
-            return Ok(Err(least));
+            return Err(least);
         }
-        let ended = self.shared.store().alloc().end_at(size);
-        if ended.is_ok() {
+        self.shared.store().alloc().end_at(size)
+    }
+
+    /// Has the store end at `size`, from the next commit on, which has to follow. That has what was said before by
+    /// [`Volume::set_mirrored`] as well. Else returns what [`Volume::keep_before`] does.
+    pub fn shrink(&self, size: u64) -> Result<std::result::Result<(), u64>> {
+        let mut committer = self.committer.lock();
+        let ended = self.end_before(&committer, size);
+        if ended.is_ok() && size < committer.superblock.size {
             committer.superblock.size = size / BLOCK_BYTES * BLOCK_BYTES;
             drop(committer);
             let mut turn = self.turn();
@@ -201,7 +212,8 @@ impl Volume {
         Ok(ended)
     }
 
-    /// Has the store end at `size`, if that is behind its end, which `commit` makes durable before anything is put there.
+    /// Has the store end at `size`, if that is behind its end, which `commit` makes durable before anything is put there. If it ends
+    /// there already, something may be put there again.
     ///
     /// # Errors
     /// Those of `commit`: then it ends where it did, until it is opened again.
@@ -213,6 +225,7 @@ impl Volume {
         {
             let mut committer = self.committer.lock();
             if size <= committer.superblock.size {
+                self.shared.store().alloc().widen(size);
                 return Ok(());
             }
             committer.superblock.size = size / BLOCK_BYTES * BLOCK_BYTES;

@@ -288,16 +288,25 @@ fn run(workload: &Workload, seed: u64, calls: u64, fault: SideFault, nth: u64) -
     Ok(true)
 }
 
+/// Has the superblock say whether a store is mirrored.
+fn set_mirrored(fs: &snapfs::fs::Fs, mirrored: bool) -> Result<(), String> {
+    fs.volume().set_mirrored(mirrored).map_err(|e| e.to_string())?;
+    fs.commit().map_err(|e| format!("{e:?}"))
+}
+
+/// Takes in a new disk: the label of the one that serves is there before its superblock says that there is one.
+fn take_in(fs: &snapfs::fs::Fs, mirror: &Mirror, device: Arc<dyn Device>) -> Result<(), String> {
+    let limit = Duration::from_millis(u64::from(LIMIT_MS));
+    let new = NewSide { device, path: b"two".to_vec(), partner_path: b"one".to_vec(), limit };
+    let labelled = || set_mirrored(fs, true).map_err(MirrorError::Refused);
+    mirror.join_held(new, &RINGS, Arc::new(()), &labelled).map_err(|e| e.to_string())
+}
+
 /// Attaches a second disk to a store.
 pub fn attach(fs: &snapfs::fs::Fs, mirror: &Mirror, disk: Arc<dyn Device>) -> Result<Filled, String> {
-    let volume = fs.volume();
-    let told = |e: snapfs::volume::VolumeError| e.to_string();
-    volume.set_mirrored(true).map_err(told)?;
-    fs.commit().map_err(|e| format!("{e:?}"))?;
-    let limit = Duration::from_millis(u64::from(LIMIT_MS));
-    let new = NewSide { device: disk, path: b"two".to_vec(), partner_path: b"one".to_vec(), limit };
-    mirror.join(new, &RINGS).map_err(|e| e.to_string())?;
-    volume.fill(mirror, &FillFrom::Nothing, &mut |_| ControlFlow::Continue(())).map_err(told)
+    take_in(fs, mirror, disk)?;
+    let filled = fs.volume().fill(mirror, &FillFrom::Nothing, &mut |_| ControlFlow::Continue(()));
+    filled.map_err(|e| e.to_string())
 }
 
 /// Fills a disk that was there before.
@@ -440,12 +449,7 @@ pub fn cut_filling(cut: Cut, was_there: bool, seed: u64) -> Result<(), String> {
     let filled = if was_there {
         bring_back(&fs, &mirror, &disk(&sims[1]), &mut go)
     } else {
-        fs.volume().set_mirrored(true).map_err(|e| why(&e))?;
-        fs.commit().map_err(|e| why(&e))?;
-        let limit = Duration::from_millis(u64::from(LIMIT_MS));
-        let (path, partner_path) = (b"two".to_vec(), b"one".to_vec());
-        let new = NewSide { device: sims[1].clone(), path, partner_path, limit };
-        mirror.join(new, &RINGS).map_err(|e| why(&e))?;
+        take_in(&fs, &mirror, sims[1].clone())?;
         fs.volume().fill(&mirror, &FillFrom::Nothing, &mut go).map_err(|e| why(&e))
     };
     if filled.is_ok() {
@@ -558,13 +562,9 @@ pub fn freed_while_filled() -> Result<(), String> {
     world.commit();
     let fs = world.fs();
     let mut is_there = true;
-    let limit = Duration::from_millis(u64::from(LIMIT_MS));
     let other = Arc::new(empty());
     let told = |e: snapfs::volume::VolumeError| e.to_string();
-    fs.volume().set_mirrored(true).map_err(told)?;
-    fs.commit().map_err(|e| format!("{e:?}"))?;
-    let new = NewSide { device: other.clone(), path: b"two".to_vec(), partner_path: b"one".to_vec(), limit };
-    mirror.join(new, &RINGS).map_err(|e| e.to_string())?;
+    take_in(&fs, &mirror, other.clone())?;
     let filled = fs.volume().fill(&mirror, &FillFrom::Nothing, &mut |_| {
         if std::mem::take(&mut is_there) {
             world.remove_all("big");
@@ -640,6 +640,7 @@ pub fn live(trouble: Trouble, nth: u64, seed: u64) -> Result<Lived, String> {
         }
         fs.volume().split(&mirror, [3; 16]).map_err(|e| e.to_string())?;
         split_at = Some(world.history.len() - 1);
+        set_mirrored(&fs, false)?;
         let written = || sims.iter().map(|sim| sim.counts().bytes_written).sum::<u64>();
         let at_split = written();
         world.put("alone", &vec![3; 100_000]);
@@ -665,9 +666,7 @@ pub fn live(trouble: Trouble, nth: u64, seed: u64) -> Result<Lived, String> {
             other.close().map_err(|e| format!("{e:?}"))?;
         }
         changed = written() - at_split;
-        let told = |e: snapfs::volume::VolumeError| e.to_string();
-        fs.volume().set_mirrored(true).map_err(told)?;
-        fs.commit().map_err(|e| format!("{e:?}"))?;
+        set_mirrored(&fs, true)?;
         split_at = None;
         filled[1] = bring_back(&fs, &mirror, &devices[1], &mut |_| ControlFlow::Continue(()))?.copied;
         world.put("again", &vec![4; 50_000]);
@@ -677,11 +676,10 @@ pub fn live(trouble: Trouble, nth: u64, seed: u64) -> Result<Lived, String> {
         }
         let why = |e: MirrorError| e.to_string();
         let parted = mirror.part().map_err(why)?;
-        let stale =
-            Label { number: parted.label.number + 1, standing: Standing::Stale, ..parted.label.clone() };
+        let stale = parted.label.clone().detached();
         parted.call(move |device| write_label(device, &stale)).map_err(|e| e.to_string())?;
+        set_mirrored(&fs, false)?;
         mirror.relabel(|_| None).map_err(why)?;
-        fs.volume().set_mirrored(false).map_err(told)?;
         world.put("one", &vec![5; 50_000]);
         world.commit();
         Ok(())
