@@ -40,6 +40,7 @@ use super::rewind;
 use super::scrubber::Scrubber;
 use super::show;
 use super::sides::{self, OpenedSides, lasting_name, may_be_read, recorded};
+use super::standing::{self, LagWanted};
 use super::store_state;
 use super::streaming;
 use super::streams::StoreEnd;
@@ -323,7 +324,8 @@ pub(super) fn open_volume(
     } else {
         let served = access == OpenFor::MountReadOnly && *partner != Partner::Nobody;
         may_be_read(store, &device, served)?;
-        let stands = sides::standing_of_reader(store, &device).filter(|_| access == OpenFor::MountReadOnly);
+        let is_served = access == OpenFor::MountReadOnly;
+        let stands = is_served.then(|| standing::of_mounted(store, LagWanted::Uncounted)).flatten();
         if stands.as_ref().is_some_and(|stands| stands["stands"] == "both ahead") {
             log::warn!("{}: its other side went on by itself as well", names::shown(store));
         }
@@ -565,7 +567,14 @@ impl Engine for Open {
     }
 
     fn mirror(&self, order: &MirrorOrder, progress: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
-        self.sides()?.order(order, progress)
+        match order {
+            MirrorOrder::Status if self.sides.is_none() => {
+                // The daemon has left the directory that it was started in.
+                let place = self.fs.volume().location().path;
+                Ok(standing::of_mounted_now(place.as_deref().unwrap_or(&self.store)))
+            }
+            order => self.sides()?.order(order, progress),
+        }
     }
 
     fn split(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<Value, Failure> {

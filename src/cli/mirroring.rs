@@ -5,11 +5,13 @@
 //! when the store was opened, so that nobody waits for that. A side that is no part of the mirror is called with a limit:
 //! one that hangs is an error, and an order is the only one that waits for it.
 
+mod state;
+
 use super::apart;
 use super::held_side::{HeldSide, LIMIT, late};
 use super::kept_changes::{SideChanges, encode_kept};
 use super::late_sides::LateSides;
-use super::mirror_order::{MirrorOrder, encode_side};
+use super::mirror_order::MirrorOrder;
 use super::refusal::{told, told_volume};
 use super::side_filling::{FillingPace, FillingTold};
 use super::sides::{
@@ -46,6 +48,8 @@ pub(super) struct StoreSides {
     /// What is held, by the number of the side. No side is let go of while it takes part.
     held: Mutex<[Option<HeldSide>; 2]>,
     late: LateSides,
+    /// Had by whoever looks at a side that takes no part.
+    looks: Arc<()>,
     /// Where the store ended before it was to fit on another side. Labels have it as well.
     wide: Mutex<Option<u64>>,
     told: Arc<FillingTold>,
@@ -64,6 +68,7 @@ impl StoreSides {
         let sides = Arc::new(StoreSides {
             fs: fs.clone(),
             late: LateSides::new(&mirror),
+            looks: Arc::default(),
             mirror,
             store: home.path.clone(),
             named,
@@ -95,7 +100,7 @@ impl StoreSides {
         progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
         if let MirrorOrder::Status = order {
-            return Ok(self.status());
+            return Ok(self.status_seen());
         }
         let Some(_turn) = self.turn.try_lock() else {
             return refused(Code::Busy, "another order about the mirror is being carried out");
@@ -123,41 +128,6 @@ impl StoreSides {
             MirrorOrder::Rate(rate) => self.told.rate.store(*rate, SeqCst),
         }
         Ok(self.status())
-    }
-
-    /// How the sides are: an object.
-    pub(super) fn status(&self) -> Value {
-        // In this order: when it is over the sides are what has come of it.
-        let running = self.told.running.load(SeqCst);
-        let states = self.mirror.states();
-        let sides: Vec<Value> = {
-            let held = self.held.lock();
-            let path = |held: &Option<HeldSide>| held.as_ref().map(|side| side.path.clone());
-            let paths = held.iter().map(path);
-            let each = states.iter().zip(paths).filter_map(|(state, path)| Some((state.as_ref()?, path)));
-            each.map(|(state, path)| encode_side(state, path.as_deref())).collect()
-        };
-        let is_mirrored = self.fs.volume().is_mirrored();
-        let serving = states.iter().flatten().filter(|s| s.state == "serving").count();
-        let mut status = json!({
-            "mirrored": is_mirrored,
-            "in_sync": is_mirrored && serving == 2,
-            "sides": sides,
-            "syncing": running,
-            "done_bytes": self.told.done.load(SeqCst),
-            "total_bytes": self.told.total.load(SeqCst),
-            "copied_bytes": self.told.copied.load(SeqCst),
-            "copied_content_bytes": *self.told.content.lock(),
-            "unread_bytes": self.told.unread.load(SeqCst),
-            "paused": self.told.paused.load(SeqCst),
-            "rate": Some(self.told.rate.load(SeqCst)).filter(|rate| running && *rate > 0),
-            "sync_failed": *self.told.failed.lock(),
-            "limit_ms": self.mirror.time_limit().as_millis() as u64,
-        });
-        if let Some(label) = self.mirror.label().filter(|label| !label.path.is_empty()) {
-            names::put(&mut status, "partner", std::ffi::OsStr::from_bytes(&label.path));
-        }
-        status
     }
 
     fn failed(&self, e: &crate::volume::VolumeError) -> Failure {

@@ -97,6 +97,7 @@ mod space;
 mod space_args;
 mod space_order;
 mod split_copies;
+mod standing;
 mod store_state;
 mod stores;
 mod stream_args;

@@ -28,7 +28,6 @@ use crate::volume::{
     LackingSide, level_states, log_ends, newest_and_before, newest_superblock, side_that_is_short,
     side_that_lacks,
 };
-use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -160,24 +159,25 @@ fn is_side(state: Option<&Superblock>) -> bool {
 /// A device, of which is asked by way of `asked` what it is.
 fn present(store: &Path, device: Arc<dyn Device>, asked: &dyn Device) -> (Present, Seen) {
     let seen = Seen::of(asked);
-    let (epoch, state) = seen.state.as_ref().map_or((0, 0), |newest| (newest.epoch.0, newest.seq));
+    let newest = seen.state.as_ref().map(|newest| (newest.epoch.0, newest.time.0, newest.seq));
+    let (epoch, secs, state) = newest.unwrap_or_default();
     let (place, label, before) = (names::shown(store), seen.label.clone(), seen.before.unwrap_or(0));
-    (Present { place, device, label, epoch, before, state, log: 0, lacks: None }, seen)
+    (Present { place, device, label, epoch, secs, before, state, log: 0, lacks: None }, seen)
 }
 
 /// What can be seen of a device.
-struct Seen {
+pub(super) struct Seen {
     /// Its label, if it counts.
-    label: Option<Label>,
-    state: Option<Superblock>,
+    pub(super) label: Option<Label>,
+    pub(super) state: Option<Superblock>,
     /// The epoch of the state before that.
-    before: Option<u64>,
+    pub(super) before: Option<u64>,
     /// Why labels cannot be read.
-    failed: Option<DeviceError>,
+    pub(super) failed: Option<DeviceError>,
 }
 
 impl Seen {
-    fn of(device: &dyn Device) -> Seen {
+    pub(super) fn of(device: &dyn Device) -> Seen {
         let (state, before) =
             newest_and_before(device).ok().map(|(newest, before)| (newest, before.0)).unzip();
         let (label, failed) = match read_label(device) {
@@ -191,7 +191,7 @@ impl Seen {
     }
 
     /// True of a store that says that it is a side, and not how it stands to the other: that may be newer.
-    fn lacks_label(&self) -> bool {
+    pub(super) fn lacks_label(&self) -> bool {
         self.label.is_none() && is_side(self.state.as_ref())
     }
 }
@@ -225,7 +225,11 @@ fn without_label(store: &Path) -> Failure {
 
 /// True if a device has a newer state of the store that another has: its label tells, or, if it has none that knows the other
 /// any more, that it is of the same store.
-fn is_newer(there: &Seen, here: impl FnOnce() -> Option<(Superblock, Epoch)>, ours: &Label) -> bool {
+pub(super) fn is_newer(
+    there: &Seen,
+    here: impl FnOnce() -> Option<(Superblock, Epoch)>,
+    ours: &Label,
+) -> bool {
     match there.label.as_ref().map(|theirs| (theirs, meet(ours, theirs))) {
         Some((theirs, Both::SecondAhead)) => {
             let before = here().map_or(0, |(_, before)| before.0);
@@ -295,7 +299,7 @@ fn left_behind(store: &Path, ours: &Label, partner: &Path) -> Failure {
 }
 
 /// What is at a path, to be read, if it is a store.
-fn look_at(path: &Path) -> Option<Box<dyn Device>> {
+pub(super) fn look_at(path: &Path) -> Option<Box<dyn Device>> {
     Some(match probe(path).ok()? {
         StoreKind::DirectoryStore => {
             Box::new(DirDevice::open(path, STORE_BYTES_DEFAULT, device::Access::ReadOnly).ok()?)
@@ -357,32 +361,6 @@ pub(super) fn may_be_read(store: &Path, device: &Arc<dyn Device>, served: bool) 
         )),
         _ => Ok(()),
     }
-}
-
-/// How a side that is only read stands to its partner, as far as that can be seen from here: for its status. None for what is
-/// no side.
-pub(super) fn standing_of_reader(store: &Path, device: &Arc<dyn Device>) -> Option<Value> {
-    let (ours, before) = label_in_force(store, &**device).ok()?;
-    let ours = ours?;
-    let is_side = matches!(ours.standing, Standing::Together | Standing::Alone | Standing::Stale);
-    if !is_side || ours.path.is_empty() {
-        return None;
-    }
-    let path = Path::new(OsStr::from_bytes(&ours.path));
-    let theirs = look_at_partner(device, &ours).and_then(|there| Some((there.label?, there.before?)));
-    let stands = match theirs
-        .map(|(theirs, theirs_before)| meet_in_states((&ours, before), (&theirs, theirs_before)))
-    {
-        Some(Both::Together) => "together",
-        Some(Both::FirstAhead) => "ahead",
-        Some(Both::SecondAhead) => "behind",
-        Some(Both::SplitBrain) => "both ahead",
-        Some(Both::Neither | Both::Strangers) | None => "unknown",
-    };
-    let mut status =
-        json!({"mirrored": true, "in_sync": false, "read_only": true, "sides": [], "stands": stands});
-    names::put(&mut status, "partner", path);
-    Some(status)
 }
 
 /// Locks a side and opens it for writing. Fails if it does not answer within the limit while the one beside does.

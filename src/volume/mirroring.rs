@@ -115,12 +115,7 @@ pub(super) fn each_younger(
 /// What of a state was born after an epoch: all of that is read, and as often it is asked whether this `ends`.
 pub(super) fn newer(state: &Committed, than: Epoch, ends: &mut dyn FnMut() -> bool) -> Result<Younger> {
     let (mut content, mut nodes) = (RangeSet::new(), RangeSet::new());
-    each_younger(state, than, ends, &mut |younger| match younger {
-        Born::Node(ptr) => ptr.ranges().for_each(|(addr, len)| add(&mut nodes, addr, len)),
-        Born::Content(extent) => {
-            places(state, &extent).into_iter().for_each(|(addr, len)| add(&mut content, addr, len));
-        }
-    })?;
+    newer_of_trees(state, than, ends, (&mut content, &mut nodes))?;
     let mut others = RangeSet::new();
     let mut add = |addr: u64, len: u64| add(&mut others, addr, len);
     // What has moved keeps its birth, whenever that was.
@@ -151,6 +146,21 @@ pub(super) fn newer(state: &Committed, than: Epoch, ends: &mut dyn FnMut() -> bo
 }
 
 /// Where the content of an extent is.
+/// The same of trees and the space map alone. When this is ended, or fails, what was found by then is there.
+pub(super) fn newer_of_trees(
+    state: &Committed,
+    than: Epoch,
+    ends: &mut dyn FnMut() -> bool,
+    (content, nodes): (&mut RangeSet, &mut RangeSet),
+) -> Result<()> {
+    each_younger(state, than, ends, &mut |younger| match younger {
+        Born::Node(ptr) => ptr.ranges().for_each(|(addr, len)| add(nodes, addr, len)),
+        Born::Content(extent) => {
+            places(state, &extent).into_iter().for_each(|(addr, len)| add(content, addr, len));
+        }
+    })
+}
+
 fn places(state: &Committed, extent: &Extent) -> Vec<(u64, u64)> {
     let entry = reference(extent);
     state.remap.places(entry.addr, entry.len, entry.birth)

@@ -42,6 +42,7 @@ pub fn labels() -> [Label; 2] {
         current: 99,
         parted_from: 0,
         parted_at: 0,
+        parted_secs: 0,
         earlier: Vec::new(),
         limit_ms: LIMIT_MS,
         opened: false,
