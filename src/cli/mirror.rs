@@ -27,7 +27,7 @@ pub(super) fn run(backend: &dyn Backend, args: &MirrorArgs) -> Result<(), Failur
         MirrorVerb::Attach(a) => {
             let client = daemon_for_changes(&a.target)?;
             set_rate(&client, a.rate)?;
-            let limit = a.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
+            let limit = a.timeout.map(Duration::from_secs);
             let path = absolute(&a.store)?;
             let status = send(&client, &MirrorOrder::Attach { path, force: a.force, limit })?;
             finish(Some(&client), status, a.wait, a.json.json)

@@ -412,7 +412,7 @@ impl StoreSides {
 
     /// Takes in a side that was here before, to be filled with no more than what differs if that can be known.
     fn take_in(&self, side: &HeldSide, calls: &Timed, from: &FillFrom) -> Result<(), Failure> {
-        let (theirs, _) = label_in_force(&side.path, calls)?;
+        label_in_force(&side.path, calls)?;
         if !self.fs.volume().is_mirrored() {
             self.set_mirrored(true)?;
         }
@@ -420,7 +420,8 @@ impl StoreSides {
         self.shrink_to(side)?;
         let shrunk = self.fs.volume().address_space() < was;
         let first = shrunk && self.note_wide(was);
-        let limit = theirs.map_or(LIMIT, |label| limit_of(&label));
+        // Not the one that it had when it went.
+        let limit = self.limit();
         // The superblocks that it gets must not say that it is larger than it is.
         let committed = if shrunk { self.commit() } else { Ok(()) };
         if let Err(f) = committed.and_then(|()| self.join(side, calls, from, limit)) {

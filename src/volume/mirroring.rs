@@ -13,6 +13,7 @@ use crate::format::{BLOCK_BYTES, BlockPtr, Epoch, Extent, Key, Kind, NODE_BYTES}
 use crate::store::RangeSet;
 use crate::tree::{Step, Visit, walk};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Copied at once: no longer than this are changes of the same place held up.
 pub(super) const PIECE_BYTES: u64 = 1 << 20;
@@ -189,6 +190,21 @@ impl Volume {
         Ok(())
     }
 
+    /// How long one side may keep the other waiting; none of a store that is not mirrored.
+    pub fn side_limit(&self) -> Option<Duration> {
+        self.is_mirrored().then(|| self.shared.store().device().side_limit()).flatten()
+    }
+
+    /// Has that be so from now on. Durable on all sides that serve when it returns.
+    ///
+    /// # Errors
+    /// If there is no other side, or a device fails.
+    pub fn set_side_limit(&self, limit: Duration) -> Result<()> {
+        self.check_writable()?;
+        let set = self.shared.store().device().set_side_limit(limit);
+        set.map_err(|e| VolumeError::Device(e.to_string()))
+    }
+
     /// Has the store end at `size`, from the next commit on, which has to follow. Else returns where the last thing that is
     /// in use ends, or how far the log needs it to go.
     pub fn shrink(&self, size: u64) -> Result<std::result::Result<(), u64>> {
@@ -244,7 +260,7 @@ impl Volume {
     ///
     /// # Errors
     /// If the sides are not in sync, or a device fails: then the side that was to leave is stale.
-    pub fn split(&self, mirror: &Mirror, identity: [u8; 16]) -> Result<std::time::Duration> {
+    pub fn split(&self, mirror: &Mirror, identity: [u8; 16]) -> Result<Duration> {
         self.check_writable()?;
         let committer = self.committer.lock();
         self.check_writable()?;

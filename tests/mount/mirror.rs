@@ -1025,6 +1025,51 @@ fn a_status_tells_which_side_is_newer_what_the_other_lacks_and_since_when() {
     p.check();
 }
 
+/// How long a side may keep the other waiting is a property of the store: it is set while it is mounted, and kept on both sides.
+#[test]
+fn the_time_limit_is_a_property_that_both_sides_keep() {
+    if !can_mount() {
+        return;
+    }
+    let p = with_image();
+    let got = || {
+        let all = p.json(&["get", "timeout", "mnt", "--json"]);
+        (all[0]["value"].as_str().unwrap().to_owned(), all[0]["source"].as_str().unwrap().to_owned())
+    };
+    p.mount("");
+    for args in [["get", "timeout", "mnt"], ["set", "timeout=5", "mnt"]] {
+        let said = p.run(&args);
+        assert!(said.code == 1 && said.err.contains("two sides"), "{said:?}");
+    }
+    attach(&p);
+    assert_eq!(got(), ("10s".into(), "default".into()));
+    for bad in ["0", "2h", "soon", "none"] {
+        let said = p.run(&["set", &format!("timeout={bad}"), "mnt"]);
+        assert!(said.code == 2 && said.err.contains("from 1s to 1h"), "{said:?}");
+    }
+    p.ok(&["set", "timeout=5", "mnt"]);
+    assert_eq!(got(), ("5s".into(), "local".into()));
+    assert_eq!((&status(&p)["limit_ms"], &status(&p)["in_sync"]), (&Value::from(5000), &Value::from(true)));
+    assert!(p.ok(&["mirror", "status", "mnt"]).contains("timeout: 5s"));
+    let said = p.run(&["set", "timeout=5", "mnt/.snapshots"]);
+    assert!(said.code == 1 && said.err.contains("give its root"), "{said:?}");
+    p.umount();
+    for target in ["store", "two.img"] {
+        assert_eq!(p.json(&["mirror", "status", target, "--json"])["limit_ms"], 5000);
+    }
+    // Either side alone has it, and a side that comes back gets what was said meanwhile.
+    assert_eq!(mount_of(&p, "two.img", &["mirror=alone"]).code, 0);
+    assert_eq!(got().0, "5s");
+    p.ok(&["set", "timeout=2m", "mnt"]);
+    assert_eq!(p.run(&["mirror", "resync", "mnt", "--wait"]).code, 0);
+    assert_eq!(got().0, "2m");
+    p.umount();
+    p.mount("");
+    assert_eq!((got().0, status(&p)["in_sync"].clone()), ("2m".into(), true.into()));
+    p.umount();
+    p.check();
+}
+
 /// The half of a split that is a block device belongs to nobody any more: whoever opens that has it alone.
 #[test]
 fn a_block_device_that_was_split_off_is_mounted_while_the_other_half_is() {
