@@ -24,7 +24,7 @@ use super::hydrate_order::HydrateOrder;
 use super::hydrating::Hydrating;
 use super::hydrator::Hydrator;
 use super::listed::{self, listed, listed_clone};
-use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
+use super::making::{self, NewStore, Old, make, unfinished};
 use super::merging;
 use super::mirroring::StoreSides;
 use super::not_ours;
@@ -55,7 +55,7 @@ use crate::device::{self, Device, DirDevice, FileDevice, Overlay, StoreKind, mar
 use crate::format::provenance::Provenance;
 use crate::format::{LineId, ViewId};
 use crate::fs::{Fs, FsOptions, GoesOn, Reached, RestoreOrder, Steps};
-use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
+use crate::limits::STORE_BYTES_DEFAULT;
 use crate::names;
 use crate::ops::{Caller, Error, KernelRef, NodeId, Operations, XattrMode};
 use crate::repair::{Mode, Repair};
@@ -142,60 +142,7 @@ impl Backend for Builtin {
     }
 
     fn init(&self, store: &Path, options: &InitOptions) -> Result<Value, Failure> {
-        let kind = probe(store)?;
-        let foreign = |what: String| Failure::new(Code::Exists, format!("{}: {what}", names::shown(store)));
-        match &kind {
-            StoreKind::ForeignDirectory { example } => {
-                return Err(foreign(format!(
-                    "this directory has other files in it (for instance '{example}'): choose an empty one"
-                )));
-            }
-            StoreKind::Other { what } => return Err(foreign(format!("{what} cannot hold a store"))),
-            StoreKind::DirectoryStore | StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. }
-                if !options.force =>
-            {
-                let occupied = match kind {
-                    StoreKind::DirectoryStore => !unfinished(store),
-                    StoreKind::ImageFile { .. } => has_content(store, u64::MAX),
-                    _ => has_content(store, DEVICE_START_BYTES),
-                };
-                if occupied {
-                    return Err(foreign(
-                        "it is not empty; --force overwrites it, and everything in it is lost".to_string(),
-                    ));
-                }
-            }
-            _ => {}
-        }
-        let refuse =
-            |what: &str| Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown(store))));
-        let size = match (&kind, options.size) {
-            (StoreKind::BlockDevice { len }, Some(size)) if size > *len => {
-                return refuse(&format!("the device has no more than {len} bytes"));
-            }
-            (StoreKind::ImageFile { len: 0 }, None) => return refuse("an image file needs --size"),
-            (StoreKind::ImageFile { len } | StoreKind::BlockDevice { len }, size) => size.unwrap_or(*len),
-            (_, size) => size.unwrap_or(STORE_BYTES_DEFAULT),
-        };
-        if size < STORE_BYTES_MIN {
-            let least = format!("a store needs at least {} MiB", STORE_BYTES_MIN >> 20);
-            let hint =
-                if matches!(kind, StoreKind::ImageFile { .. }) { ": give it more with --size" } else { "" };
-            return refuse(&(least + hint));
-        }
-        // A name with a size and an ending is an image to be made; everything else a directory.
-        if kind == StoreKind::Missing && options.size.is_some() && store.extension().is_some() {
-            FileDevice::create_image(store, size).map_err(|e| io(store, e))?;
-        }
-        let new = NewStore { size, copies: options.metadata_copies, compression: options.compression };
-        make(store, &new, Old::Goes)?;
-        let mut made = json!({
-            "size_bytes": size,
-            "metadata_copies": options.metadata_copies as u8,
-            "compression": options.compression.to_string(),
-        });
-        names::put(&mut made, "store", store);
-        Ok(made)
+        making::init(store, options)
     }
 
     fn check(
@@ -577,9 +524,15 @@ impl Engine for Open {
         }
     }
 
-    fn split(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<Value, Failure> {
-        let mut make = || self.create(at, name, provenance, Reached::PLAIN).map(|made| encode(&made));
-        self.sides()?.split(&mut make, &mut || drop(self.delete(at, name)))
+    fn split(
+        &self,
+        at: NodeId,
+        name: &[u8],
+        made: (&Provenance, Reached<'_>),
+        hold: Option<&WantedHold>,
+    ) -> Result<Value, Failure> {
+        let mut make = || self.create_as(at, name, made, hold).map(|made| encode(&made));
+        self.sides()?.split(&mut make, &mut || self.unmake(at, name, hold, made.0))
     }
 
     fn scrub(&self, order: ScrubOrder) -> Result<Value, Failure> {

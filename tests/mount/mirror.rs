@@ -1070,6 +1070,71 @@ fn the_time_limit_is_a_property_that_both_sides_keep() {
     p.check();
 }
 
+/// All that `create` takes it takes with this method as well.
+#[test]
+fn a_split_is_made_with_all_that_a_snapshot_is_made_with() {
+    if !can_mount() {
+        return;
+    }
+    let p = with_image();
+    p.mount("");
+    write_durably(&p.path("file"), &pattern(1 << 20, 1));
+    let ran = |name: &str| p.at(name).exists();
+    let (pre, post) =
+        (format!("touch {}", p.at("pre").display()), format!("touch {}", p.at("post").display()));
+    let create = |name: &str, more: &[&str]| {
+        p.run(&[&["create", "mnt", name, "--method", "mirror"][..], more].concat())
+    };
+    // Nothing is left of one that cannot be made.
+    let said = create("early", &["--hold", "keep", "--pre", &pre, "--post", &post]);
+    assert!(said.code == 1 && said.err.contains("not in sync") && ran("pre") && ran("post"), "{said:?}");
+    assert!(!p.path(".snapshots/early").exists());
+    attach(&p);
+    let said = create("aborted", &["--pre", "false", "--hold", "keep"]);
+    assert!(said.code == 1 && !p.path(".snapshots/aborted").exists(), "{said:?}");
+    assert_eq!(status(&p)["in_sync"], true);
+    fs::remove_file(p.at("pre")).unwrap();
+    fs::remove_file(p.at("post")).unwrap();
+    let said = create(
+        "moment",
+        &[
+            "--hold",
+            "keep",
+            "--for",
+            "7d",
+            "--description",
+            "as one",
+            "--pre",
+            &pre,
+            "--post",
+            &post,
+            "--json",
+        ],
+    );
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(ran("pre") && ran("post"));
+    let made: Value = serde_json::from_str(&said.out).unwrap();
+    assert!(made["store"].as_str().is_some_and(|store| store.ends_with("/two.img")), "{made}");
+    assert!(made["split_pause_us"].as_u64().is_some(), "{made}");
+    let held = || {
+        let shown = p.json(&["show", "mnt", "moment", "--json"]);
+        assert!(shown["method"] == "mirror" && shown["description"] == "as one", "{shown}");
+        assert_eq!(shown["consistency"], "application", "{shown}");
+        let said = p.run(&["delete", "mnt", "moment"]);
+        assert!(said.code == 1 && said.err.contains("keep"), "{said:?}");
+    };
+    held();
+    p.ok(&["release", "mnt", "moment", "--tag", "keep"]);
+    p.ok(&["delete", "mnt", "moment"]);
+    p.umount();
+    p.check();
+    // The half is as it was at that moment: each of the two holds is one by itself.
+    assert_eq!(mount_of(&p, "two.img", &[]).code, 0);
+    assert_eq!(fs::read(p.past("moment", "file")).unwrap(), pattern(1 << 20, 1));
+    held();
+    p.umount();
+}
+
 /// The half of a split that is a block device belongs to nobody any more: whoever opens that has it alone.
 #[test]
 fn a_block_device_that_was_split_off_is_mounted_while_the_other_half_is() {
