@@ -319,11 +319,6 @@ fn state(status: &Value) -> String {
     }
 }
 
-/// How a side stands that is only read, as far as its mount could see.
-fn read_only(status: &Value) -> String {
-    let partner = names::get(status, "partner").map_or_else(String::new, |path| names::shown_bytes(&path));
-    let what = match status["stands"].as_str() {
-        Some("both ahead") => {
 /// How sides stand that are not in use together, in a few words.
 fn apart(status: &Value) -> &'static str {
     let sides = status["sides"].as_array().into_iter().flatten();
@@ -347,6 +342,11 @@ fn apart(status: &Value) -> &'static str {
     found.map_or("the other side takes no part", |(_, what)| what)
 }
 
+/// How a side stands that is only read, as far as its mount could see.
+fn read_only(status: &Value) -> String {
+    let partner = names::get(status, "partner").map_or_else(String::new, |path| names::shown_bytes(&path));
+    let what = match status["stands"].as_str() {
+        Some("both ahead") => {
             format!(
                 "both sides went on alone, and {partner} has what is not here ('snapfs mirror resync --keep' brings them together)"
             )
@@ -362,17 +362,17 @@ fn apart(status: &Value) -> &'static str {
 /// How the sides are, for people.
 fn told(status: &Value) -> String {
     let mut text = format!("state: {}\n", state(status));
-    if let Some(rate) = status["rate"].as_u64() {
-        text += &format!("rate: {} a second at most\n", output::size(rate));
-    }
-    if let Some(why) = status["sync_failed"].as_str() {
-        text += &format!("last sync failed: {why}\n");
     if let Some(newer) = names::get(status, "newer") {
         text += &format!("newer: {}\n", names::shown_bytes(&newer));
     }
     if let Some(limit) = status["limit_ms"].as_u64().filter(|_| status["mirrored"] == true) {
         text += &format!("timeout: {:?}\n", Duration::from_millis(limit));
     }
+    if let Some(rate) = status["rate"].as_u64() {
+        text += &format!("rate: {} a second at most\n", output::size(rate));
+    }
+    if let Some(why) = status["sync_failed"].as_str() {
+        text += &format!("last sync failed: {why}\n");
     }
     for side in status["sides"].as_array().into_iter().flatten() {
         let path = names::get(side, "path").map(|path| names::shown_bytes(&path)).unwrap_or_default();
@@ -381,25 +381,20 @@ fn told(status: &Value) -> String {
         if let Some(from) = side["parted_from"].as_str() {
             text += &format!(", parted from {from} at state {}", side["parted_at"]);
         }
+        if let Some(since) = local(side, "parted_since") {
+            text += &format!(" ({since})");
+        }
         if let Some(why) = side["why"].as_str() {
             text += &format!(": {why}");
         }
         if side["pending_calls"].as_u64().unwrap_or(0) > 0 && side["state"] == "lost" {
             text += &format!(" ({} calls have not returned)", side["pending_calls"]);
-        if let Some(since) = local(side, "parted_since") {
-            text += &format!(" ({since})");
-        }
         }
         text.push('\n');
     }
     text
 }
 
-fn verify(target: &Path, answer: &Value, json: bool) -> Result<(), Failure> {
-    let of = |key: &str| -> Vec<u64> {
-        answer[key].as_array().into_iter().flatten().filter_map(Value::as_u64).collect()
-    };
-    let (differing, tables) = (of("differing"), of("tables_differing"));
 fn local(object: &Value, key: &str) -> Option<String> {
     object[key].as_str().and_then(output::parse_rfc3339).map(output::local)
 }
@@ -426,6 +421,11 @@ fn stands(status: &Value, side: &Value) -> String {
     text
 }
 
+fn verify(target: &Path, answer: &Value, json: bool) -> Result<(), Failure> {
+    let of = |key: &str| -> Vec<u64> {
+        answer[key].as_array().into_iter().flatten().filter_map(Value::as_u64).collect()
+    };
+    let (differing, tables) = (of("differing"), of("tables_differing"));
     if json {
         written(output::print_json(answer))?;
     } else {

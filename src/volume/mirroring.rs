@@ -146,7 +146,6 @@ pub(super) fn newer(state: &Committed, than: Epoch, ends: &mut dyn FnMut() -> bo
     Ok(Younger { all, content })
 }
 
-/// Where the content of an extent is.
 /// The same of trees and the space map alone. When this is ended, or fails, what was found by then is there.
 pub(super) fn newer_of_trees(
     state: &Committed,
@@ -162,6 +161,7 @@ pub(super) fn newer_of_trees(
     })
 }
 
+/// Where the content of an extent is.
 fn places(state: &Committed, extent: &Extent) -> Vec<(u64, u64)> {
     let entry = reference(extent);
     state.remap.places(entry.addr, entry.len, entry.birth)

@@ -749,6 +749,12 @@ fn a_copy_of_a_side_is_no_side_and_the_side_that_is_named_stays() {
     p.check();
 }
 
+/// How long a side may keep the other waiting where one hangs.
+const LIMIT: Duration = Duration::from_secs(1);
+/// What a machine that is busy with other tests may add to what is waited for: a store promises twice the limit of its own time, and that
+/// its threads get processors in time nobody does.
+const OF_THE_MACHINE: Duration = Duration::from_secs(6);
+
 /// A host that hangs when that is wanted: another store with its own daemon, which is stopped.
 struct Host<'a> {
     p: &'a Place,
@@ -814,7 +820,8 @@ fn a_side_whose_host_hangs_stops_nothing_and_comes_back_when_it_answers() {
     host.hangs();
     let since = Instant::now();
     write_durably(&p.path("alone"), b"on one");
-    assert!(since.elapsed() < Duration::from_secs(15), "{:?}", since.elapsed());
+    let took = since.elapsed();
+    assert!(took >= LIMIT && took < 2 * LIMIT + OF_THE_MACHINE, "{took:?}");
     assert_eq!(soon(&p, &["status", "mnt"]).code, 0);
     assert_eq!(status(&p)["in_sync"], false);
     let resync = ["mirror", "resync", "mnt", "--wait"];
