@@ -142,7 +142,10 @@ impl Backend for Builtin {
     }
 
     fn init(&self, store: &Path, options: &InitOptions) -> Result<Value, Failure> {
-        making::init(store, options)
+        let (copies, compression) = (options.metadata_copies, options.compression);
+        let new = NewStore { copies, compression, ..NewStore::default() };
+        let old = if options.force { Old::Goes } else { Old::Stays };
+        making::init(store, options.size, &new, old)
     }
 
     fn check(

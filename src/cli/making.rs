@@ -1,6 +1,5 @@
 //! Making stores, and whether anything is where one shall be.
 
-use super::engine::InitOptions;
 use super::hold::{lock, probe};
 use super::property::Property;
 use super::refusal::{io, limited, told, told_volume};
@@ -39,8 +38,8 @@ pub(super) enum Old {
     Stays,
 }
 
-/// Makes the store that `init` asks for: an object that says what was made.
-pub(super) fn init(store: &Path, options: &InitOptions) -> Result<Value, Failure> {
+/// Makes the store that `init` asks for, of this size if one is said: an object that says what was made.
+pub(super) fn init(store: &Path, size: Option<u64>, new: &NewStore, old: Old) -> Result<Value, Failure> {
     let kind = probe(store)?;
     let foreign = |what: String| Failure::new(Code::Exists, format!("{}: {what}", names::shown(store)));
     match &kind {
@@ -51,7 +50,7 @@ pub(super) fn init(store: &Path, options: &InitOptions) -> Result<Value, Failure
         }
         StoreKind::Other { what } => return Err(foreign(format!("{what} cannot hold a store"))),
         StoreKind::DirectoryStore | StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. }
-            if !options.force =>
+            if old == Old::Stays =>
         {
             let occupied = match kind {
                 StoreKind::DirectoryStore => !unfinished(store),
@@ -67,7 +66,7 @@ pub(super) fn init(store: &Path, options: &InitOptions) -> Result<Value, Failure
         _ => {}
     }
     let refuse = |what: &str| Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown(store))));
-    let size = match (&kind, options.size) {
+    let bytes = match (&kind, size) {
         (StoreKind::BlockDevice { len }, Some(size)) if size > *len => {
             return refuse(&format!("the device has no more than {len} bytes"));
         }
@@ -75,22 +74,22 @@ pub(super) fn init(store: &Path, options: &InitOptions) -> Result<Value, Failure
         (StoreKind::ImageFile { len } | StoreKind::BlockDevice { len }, size) => size.unwrap_or(*len),
         (_, size) => size.unwrap_or(STORE_BYTES_DEFAULT),
     };
-    if size < STORE_BYTES_MIN {
+    if bytes < STORE_BYTES_MIN {
         let least = format!("a store needs at least {} MiB", STORE_BYTES_MIN >> 20);
         let hint =
             if matches!(kind, StoreKind::ImageFile { .. }) { ": give it more with --size" } else { "" };
         return refuse(&(least + hint));
     }
     // A name with a size and an ending is an image to be made; everything else a directory.
-    if kind == StoreKind::Missing && options.size.is_some() && store.extension().is_some() {
-        FileDevice::create_image(store, size).map_err(|e| io(store, e))?;
+    if kind == StoreKind::Missing && size.is_some() && store.extension().is_some() {
+        FileDevice::create_image(store, bytes).map_err(|e| io(store, e))?;
     }
-    let new = NewStore { size, copies: options.metadata_copies, compression: options.compression };
+    let new = NewStore { size: bytes, ..*new };
     make(store, &new, Old::Goes)?;
     let mut made = json!({
-        "size_bytes": size,
-        "metadata_copies": options.metadata_copies as u8,
-        "compression": options.compression.to_string(),
+        "size_bytes": bytes,
+        "metadata_copies": new.copies as u8,
+        "compression": new.compression.to_string(),
     });
     names::put(&mut made, "store", store);
     Ok(made)

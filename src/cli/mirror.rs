@@ -1,6 +1,6 @@
 //! `snapfs mirror`: orders about the sides of a store, for the daemon that has it.
 
-use super::engine::{Backend, Engine, OpenFor, Partner, SnapshotRow, StoreOptions};
+use super::engine::{Backend, Engine, OpenFor, Partner, StoreOptions};
 use super::limit::UNLIMITED;
 use super::mirror_args::{MirrorArgs, MirrorVerb, ResyncArgs, SplitArgs};
 use super::mirror_order::{MirrorOrder, encode};
@@ -11,9 +11,7 @@ use super::wire;
 use crate::ctl::{Client, Code, Failure};
 use crate::names;
 use serde_json::{Value, json};
-use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -217,20 +215,10 @@ pub(super) fn split(args: &SplitArgs) -> Result<(), Failure> {
     let made = wire::decode(&answer)?;
     let store = names::get(&answer, "store");
     if args.json.json {
-        return written(output::print_json(&split_json(&made, &answer)));
+        return written(output::print_json(&output::split_json(&made, &answer)));
     }
     let store = store.map_or("the second side".into(), |store| names::shown_bytes(&store));
     written(output::print(&format!("{store} is a store of its own\n")))
-}
-
-/// What was made by a split, for programs.
-pub(super) fn split_json(made: &SnapshotRow, answer: &Value) -> Value {
-    let mut object = output::snapshot_json(made);
-    object["split_pause_us"] = answer["split_pause_us"].clone();
-    if let Some(store) = names::get(answer, "store") {
-        names::put(&mut object, "store", OsStr::from_bytes(&store));
-    }
-    object
 }
 
 /// Waits if that is wanted, tells how it stands, and fails if it did not come to be in sync.

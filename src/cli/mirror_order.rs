@@ -1,6 +1,6 @@
 //! Orders about the sides of a store, as they travel to its daemon, and how a side is told.
 
-use super::output;
+use crate::clock::rfc3339;
 use crate::ctl::{Code, Failure};
 use crate::device::mirror::SideState;
 use crate::format::mirror::Standing;
@@ -117,7 +117,7 @@ pub(super) fn encode_side(state: &SideState, path: Option<&Path>) -> Value {
         "parted_from": parted.map(|l| format!("{:016x}", l.parted_from)),
         "parted_at": label.map(|_| parted.map_or(0, |l| l.parted_at)),
         "parted_since": parted.filter(|l| l.parted_secs != 0).map(|l| {
-            output::rfc3339(Timestamp { secs: l.parted_secs, nanos: 0 })
+            rfc3339(Timestamp { secs: l.parted_secs, nanos: 0 })
         }),
     });
     names::put(&mut object, "path", path.unwrap_or(Path::new(&state.place)));

@@ -5,8 +5,6 @@
 //! when the store was opened, so that nobody waits for that. A side that is no part of the mirror is called with a limit:
 //! one that hangs is an error, and an order is the only one that waits for it.
 
-mod state;
-
 use super::apart;
 use super::held_side::{HeldSide, LIMIT, late};
 use super::kept_changes::{SideChanges, encode_kept};
@@ -39,20 +37,20 @@ use std::time::Duration;
 
 /// The sides of an open store. Any thread; orders take turns.
 pub(super) struct StoreSides {
-    fs: Arc<Fs>,
-    mirror: Arc<Mirror>,
+    pub(super) fs: Arc<Fs>,
+    pub(super) mirror: Arc<Mirror>,
     /// Path of the store.
     store: PathBuf,
     /// The side by which it was mounted: that is what stays when the two are parted.
     named: PathBuf,
     /// What is held, by the number of the side. No side is let go of while it takes part.
-    held: Mutex<[Option<HeldSide>; 2]>,
-    late: LateSides,
+    pub(super) held: Mutex<[Option<HeldSide>; 2]>,
+    pub(super) late: LateSides,
     /// Had by whoever looks at a side that takes no part.
-    looks: Arc<()>,
+    pub(super) looks: Arc<()>,
     /// Where the store ended before it was to fit on another side. Labels have it as well.
     wide: Mutex<Option<u64>>,
-    told: Arc<FillingTold>,
+    pub(super) told: Arc<FillingTold>,
     turn: Mutex<()>,
 }
 
@@ -140,7 +138,7 @@ impl StoreSides {
     }
 
     /// The side that serves is asked before another is taken for late.
-    fn beside(&self) -> Beside {
+    pub(super) fn beside(&self) -> Beside {
         self.held.lock()[self.serving()].as_ref().map(HeldSide::bystander)
     }
 
@@ -383,7 +381,7 @@ impl StoreSides {
     }
 
     /// How long the other side is waited for.
-    fn limit(&self) -> Duration {
+    pub(super) fn limit(&self) -> Duration {
         self.mirror.label().map_or(LIMIT, |label| limit_of(&label))
     }
 

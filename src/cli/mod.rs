@@ -91,6 +91,7 @@ mod scrub;
 mod scrubber;
 mod show;
 mod side_filling;
+mod side_states;
 mod sides;
 mod snapshots;
 mod space;

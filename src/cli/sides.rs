@@ -144,7 +144,7 @@ fn seed() -> Result<u64, Failure> {
 
 /// The label of a device, if it counts, and the epoch of the state before its newest.
 pub(super) fn label_in_force(store: &Path, device: &dyn Device) -> Result<(Option<Label>, u64), Failure> {
-    let Seen { label, state, before, failed } = Seen::of(device);
+    let DeviceSeen { label, state, before, failed } = DeviceSeen::of(device);
     match failed {
         Some(e) if is_side(state.as_ref()) => Err(io(store, e)),
         // What has no label that can be read may be a store all the same, or none: who opens it tells.
@@ -157,8 +157,8 @@ fn is_side(state: Option<&Superblock>) -> bool {
 }
 
 /// A device, of which is asked by way of `asked` what it is.
-fn present(store: &Path, device: Arc<dyn Device>, asked: &dyn Device) -> (Present, Seen) {
-    let seen = Seen::of(asked);
+fn present(store: &Path, device: Arc<dyn Device>, asked: &dyn Device) -> (Present, DeviceSeen) {
+    let seen = DeviceSeen::of(asked);
     let newest = seen.state.as_ref().map(|newest| (newest.epoch.0, newest.time.0, newest.seq));
     let (epoch, secs, state) = newest.unwrap_or_default();
     let (place, label, before) = (names::shown(store), seen.label.clone(), seen.before.unwrap_or(0));
@@ -166,7 +166,7 @@ fn present(store: &Path, device: Arc<dyn Device>, asked: &dyn Device) -> (Presen
 }
 
 /// What can be seen of a device.
-pub(super) struct Seen {
+pub(super) struct DeviceSeen {
     /// Its label, if it counts.
     pub(super) label: Option<Label>,
     pub(super) state: Option<Superblock>,
@@ -176,8 +176,8 @@ pub(super) struct Seen {
     pub(super) failed: Option<DeviceError>,
 }
 
-impl Seen {
-    pub(super) fn of(device: &dyn Device) -> Seen {
+impl DeviceSeen {
+    pub(super) fn of(device: &dyn Device) -> DeviceSeen {
         let (state, before) =
             newest_and_before(device).ok().map(|(newest, before)| (newest, before.0)).unzip();
         let (label, failed) = match read_label(device) {
@@ -187,7 +187,7 @@ impl Seen {
         let is_side = is_side(state.as_ref());
         let counts =
             |label: &Label| is_side || matches!(label.standing, Standing::Incomplete | Standing::Split);
-        Seen { label: label.filter(counts), state, before, failed }
+        DeviceSeen { label: label.filter(counts), state, before, failed }
     }
 
     /// True of a store that says that it is a side, and not how it stands to the other: that may be newer.
@@ -226,7 +226,7 @@ fn without_label(store: &Path) -> Failure {
 /// True if a device has a newer state of the store that another has: its label tells, or, if it has none that knows the other
 /// any more, that it is of the same store.
 pub(super) fn is_newer(
-    there: &Seen,
+    there: &DeviceSeen,
     here: impl FnOnce() -> Option<(Superblock, Epoch)>,
     ours: &Label,
 ) -> bool {
@@ -312,9 +312,9 @@ pub(super) fn look_at(path: &Path) -> Option<Box<dyn Device>> {
 }
 
 /// What can be seen where the partner of a side is. Nothing of one that hangs while the side answers.
-fn look_at_partner(device: &Arc<dyn Device>, label: &Label) -> Option<Seen> {
+fn look_at_partner(device: &Arc<dyn Device>, label: &Label) -> Option<DeviceSeen> {
     let path = Path::new(OsStr::from_bytes(&label.path)).to_owned();
-    let look = move |_: &Alive| Some(Seen::of(&*look_at(&path)?));
+    let look = move |_: &Alive| Some(DeviceSeen::of(&*look_at(&path)?));
     let limit = (opening_limit(label), &beside(device));
     asked_of(Path::new(OsStr::from_bytes(&label.path)), limit, look).flatten()
 }
@@ -333,7 +333,7 @@ fn newer_partner(device: &Arc<dyn Device>, label: &Label) -> Option<PathBuf> {
 
 /// Refuses to look at a side as at a store if it is none, or, to be `served`, is known to be old. Nothing is written.
 pub(super) fn may_be_read(store: &Path, device: &Arc<dyn Device>, served: bool) -> Result<(), Failure> {
-    let seen = Seen::of(&**device);
+    let seen = DeviceSeen::of(&**device);
     if seen.lacks_label() {
         may_lack_label(store, &**device, served, false)?;
     }
@@ -459,7 +459,11 @@ fn hold_new(store: &Path, force: bool, limit: Duration, alive: &Alive) -> Result
 }
 
 /// What is to be the other side, with what can be seen of it. Fails if it does not answer within the limit while the one beside does.
-fn other_at(path: &Path, limit: Duration, beside: &Beside) -> Result<(HeldSide, Present, Seen), Failure> {
+fn other_at(
+    path: &Path,
+    limit: Duration,
+    beside: &Beside,
+) -> Result<(HeldSide, Present, DeviceSeen), Failure> {
     let side = hold_side(path, limit, beside)?;
     let asked = side.timed(limit, beside.clone());
     let (present, seen) = present(&side.path, side.device().clone(), &asked);
@@ -474,7 +478,7 @@ fn find_other(
     store: &Path,
     (label, beside): (&Label, &Beside),
     wanted: &Partner,
-) -> Result<Option<(HeldSide, Present, Seen)>, Failure> {
+) -> Result<Option<(HeldSide, Present, DeviceSeen)>, Failure> {
     let limit = opening_limit(label);
     let path = match wanted {
         Partner::Nobody => return Ok(None),

@@ -7,7 +7,7 @@ use super::freeze_order;
 use super::list_chart::{self, ChartLook};
 use super::refusal::told_name;
 use super::{
-    hold_order, hooks, hydrate_order, hydration, list_rows, mirror, output, streaming, streams, usage, wire,
+    hold_order, hooks, hydrate_order, hydration, list_rows, output, streaming, streams, usage, wire,
 };
 use crate::clock::Clock;
 use crate::ctl::{Client, Code, Failure, MountRecord};
@@ -218,7 +218,7 @@ pub(super) fn create_here(args: &CreateArgs, copy: Option<&HydrateOrder>, json: 
         wire::decode(&answer)
     })?;
     match json {
-        true if verb == "split" => written(output::print_json(&mirror::split_json(&made, &answer))),
+        true if verb == "split" => written(output::print_json(&output::split_json(&made, &answer))),
         true => written(output::print_json(&output::snapshot_json(&made))),
         false => Ok(()),
     }

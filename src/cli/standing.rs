@@ -10,7 +10,7 @@ use super::mirror_order::encode_side;
 use super::not_ours;
 use super::output;
 use super::refusal::io;
-use super::sides::{Seen, is_newer, limit_of, look_at};
+use super::sides::{DeviceSeen, is_newer, limit_of, look_at};
 use crate::ctl::{Code, Failure};
 use crate::device::bystander::Beside;
 use crate::device::lock::{LockMode, StoreLock};
@@ -46,14 +46,14 @@ pub(super) enum SideLooked {
 
 /// What can be seen of a side.
 pub(super) struct SideThere {
-    seen: Seen,
+    seen: DeviceSeen,
     /// What it has noted of a filling, the newest first.
     rests: Vec<FillRest>,
 }
 
 impl SideThere {
     fn of(device: &dyn Device) -> SideThere {
-        let seen = Seen::of(device);
+        let seen = DeviceSeen::of(device);
         let is_incomplete = seen.label.as_ref().is_some_and(|label| label.standing == Standing::Incomplete);
         let rests = if is_incomplete { read_rests(device) } else { Vec::new() };
         SideThere { seen, rests }
@@ -278,7 +278,7 @@ fn look_at_other(path: &Path, limit: Duration, wanted: LagWanted) -> OtherLooked
 /// The label of a store that nobody need have mounted, if it has one that says where its other side is: that, and the pair.
 pub(super) fn other_side(store: &Path) -> Option<(PathBuf, String)> {
     let owned = store.to_owned();
-    let seen = patiently(LIMIT, move |_| Some(Seen::of(&*look_at(&owned)?))).flatten();
+    let seen = patiently(LIMIT, move |_| Some(DeviceSeen::of(&*look_at(&owned)?))).flatten();
     let label = seen?.label.filter(|label| label.standing != Standing::Split && !label.path.is_empty())?;
     Some((PathBuf::from(OsStr::from_bytes(&label.path)), told_pair(&label)))
 }

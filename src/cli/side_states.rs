@@ -1,9 +1,9 @@
 //! How the sides of an open store are, told: what each does, how far a filling is, and how they stand to each other.
 
-use super::StoreSides;
-use crate::cli::held_side::HeldSide;
-use crate::cli::mirror_order::encode_side;
-use crate::cli::standing::{self, SideLooked};
+use super::held_side::HeldSide;
+use super::mirror_order::encode_side;
+use super::mirroring::StoreSides;
+use super::standing::{self, SideLooked};
 use crate::names;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 impl StoreSides {
     /// How the sides are: an object.
-    pub(in crate::cli) fn status(&self) -> Value {
+    pub(super) fn status(&self) -> Value {
         // In this order: when it is over the sides are what has come of it.
         let running = self.told.running.load(SeqCst);
         let states = self.mirror.states();
