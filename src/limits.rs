@@ -12,6 +12,10 @@ pub const LOG_BYTES_MAX: u64 = (64 << 20) - RESERVED_BYTES;
 pub const STORE_BYTES_DEFAULT: u64 = 1 << 46;
 /// Longest name of a file or snapshot in bytes.
 pub const NAME_BYTES_MAX: usize = 255;
+/// How long one side of a mirror may keep the other waiting, in seconds, as a user may say.
+pub const SIDE_LIMIT_SECS: std::ops::RangeInclusive<u64> = 1..=3600;
+/// The same if nobody says.
+pub const SIDE_LIMIT_SECS_DEFAULT: u64 = 10;
 /// Height of a tree at most; a taller one is damage.
 pub const TREE_LEVEL_MAX: u8 = 12;
 

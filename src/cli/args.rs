@@ -237,7 +237,8 @@ pub(super) enum Verb {
         clones_max=N (or none) of MNT: how many clones there may be.\n\
         trash=TIME (or none) of MNT: for how long what is deleted can be brought back by snapfs undelete.\n\
         tripwire=on|off|FILES of MNT: when so many old files (on: 1000), or a quarter of all, are deleted or overwritten\n\
-        within about a minute, a snapshot of what was there before is kept (@before-mass-deletion-...).")]
+        within about a minute, a snapshot of what was there before is kept (@before-mass-deletion-...).\n\
+        timeout=TIME (1s to 1h) of MNT: how long one side of a mirror may keep the other waiting before it is left out.")]
     Set(SetArgs),
     /// Show a property of files or directories, and where it is from
     #[command(after_help = "Example: snapfs get compression /data /data/logs\n\n\

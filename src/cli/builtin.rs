@@ -24,7 +24,7 @@ use super::hydrate_order::HydrateOrder;
 use super::hydrating::Hydrating;
 use super::hydrator::Hydrator;
 use super::listed::{self, listed, listed_clone};
-use super::making::{DEVICE_START_BYTES, NewStore, Old, has_content, make, unfinished};
+use super::making::{self, NewStore, Old, make, unfinished};
 use super::merging;
 use super::mirroring::StoreSides;
 use super::not_ours;
@@ -40,6 +40,7 @@ use super::rewind;
 use super::scrubber::Scrubber;
 use super::show;
 use super::sides::{self, OpenedSides, lasting_name, may_be_read, recorded};
+use super::standing::{self, LagWanted};
 use super::store_device::open_device;
 use super::store_state;
 use super::streaming;
@@ -51,11 +52,10 @@ use crate::check::{self, Depth};
 use crate::clock::Clock;
 use crate::ctl::{Code, Failure, StoreId};
 use crate::device::lock::{LockMode, StoreLock};
-use crate::device::{self, Device, FileDevice, Overlay, StoreKind, mark};
+use crate::device::{self, Device, Overlay, StoreKind, mark};
 use crate::format::provenance::Provenance;
 use crate::format::{LineId, ViewId};
 use crate::fs::{Fs, FsOptions, GoesOn, Reached, RestoreOrder, Steps};
-use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::names;
 use crate::ops::{Caller, Error, KernelRef, NodeId, Operations, XattrMode};
 use crate::repair::{Mode, Repair};
@@ -142,60 +142,10 @@ impl Backend for Builtin {
     }
 
     fn init(&self, store: &Path, options: &InitOptions) -> Result<Value, Failure> {
-        let kind = probe(store)?;
-        let foreign = |what: String| Failure::new(Code::Exists, format!("{}: {what}", names::shown(store)));
-        match &kind {
-            StoreKind::ForeignDirectory { example } => {
-                return Err(foreign(format!(
-                    "this directory has other files in it (for instance '{example}'): choose an empty one"
-                )));
-            }
-            StoreKind::Other { what } => return Err(foreign(format!("{what} cannot hold a store"))),
-            StoreKind::DirectoryStore | StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. }
-                if !options.force =>
-            {
-                let occupied = match kind {
-                    StoreKind::DirectoryStore => !unfinished(store),
-                    StoreKind::ImageFile { .. } => has_content(store, u64::MAX),
-                    _ => has_content(store, DEVICE_START_BYTES),
-                };
-                if occupied {
-                    return Err(foreign(
-                        "it is not empty; --force overwrites it, and everything in it is lost".to_string(),
-                    ));
-                }
-            }
-            _ => {}
-        }
-        let refuse =
-            |what: &str| Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown(store))));
-        let size = match (&kind, options.size) {
-            (StoreKind::BlockDevice { len }, Some(size)) if size > *len => {
-                return refuse(&format!("the device has no more than {len} bytes"));
-            }
-            (StoreKind::ImageFile { len: 0 }, None) => return refuse("an image file needs --size"),
-            (StoreKind::ImageFile { len } | StoreKind::BlockDevice { len }, size) => size.unwrap_or(*len),
-            (_, size) => size.unwrap_or(STORE_BYTES_DEFAULT),
-        };
-        if size < STORE_BYTES_MIN {
-            let least = format!("a store needs at least {} MiB", STORE_BYTES_MIN >> 20);
-            let hint =
-                if matches!(kind, StoreKind::ImageFile { .. }) { ": give it more with --size" } else { "" };
-            return refuse(&(least + hint));
-        }
-        // A name with a size and an ending is an image to be made; everything else a directory.
-        if kind == StoreKind::Missing && options.size.is_some() && store.extension().is_some() {
-            FileDevice::create_image(store, size).map_err(|e| io(store, e))?;
-        }
-        let new = NewStore { size, copies: options.metadata_copies, compression: options.compression };
-        make(store, &new, Old::Goes)?;
-        let mut made = json!({
-            "size_bytes": size,
-            "metadata_copies": options.metadata_copies as u8,
-            "compression": options.compression.to_string(),
-        });
-        names::put(&mut made, "store", store);
-        Ok(made)
+        let (copies, compression) = (options.metadata_copies, options.compression);
+        let new = NewStore { copies, compression, ..NewStore::default() };
+        let old = if options.force { Old::Goes } else { Old::Stays };
+        making::init(store, options.size, &new, old)
     }
 
     fn check(
@@ -319,7 +269,8 @@ pub(super) fn open_volume(
     } else {
         let served = access == OpenFor::MountReadOnly && *partner != Partner::Nobody;
         may_be_read(store, &device, served)?;
-        let stands = sides::standing_of_reader(store, &device).filter(|_| access == OpenFor::MountReadOnly);
+        let is_served = access == OpenFor::MountReadOnly;
+        let stands = is_served.then(|| standing::of_mounted(store, LagWanted::Uncounted)).flatten();
         if stands.as_ref().is_some_and(|stands| stands["stands"] == "both ahead") {
             log::warn!("{}: its other side went on by itself as well", names::shown(store));
         }
@@ -561,12 +512,25 @@ impl Engine for Open {
     }
 
     fn mirror(&self, order: &MirrorOrder, progress: &mut dyn FnMut(Value) -> bool) -> Result<Value, Failure> {
-        self.sides()?.order(order, progress)
+        match order {
+            MirrorOrder::Status if self.sides.is_none() => {
+                // The daemon has left the directory that it was started in.
+                let place = self.fs.volume().location().path;
+                Ok(standing::of_mounted_now(place.as_deref().unwrap_or(&self.store)))
+            }
+            order => self.sides()?.order(order, progress),
+        }
     }
 
-    fn split(&self, at: NodeId, name: &[u8], provenance: &Provenance) -> Result<Value, Failure> {
-        let mut make = || self.create(at, name, provenance, Reached::PLAIN).map(|made| encode(&made));
-        self.sides()?.split(&mut make, &mut || drop(self.delete(at, name)))
+    fn split(
+        &self,
+        at: NodeId,
+        name: &[u8],
+        made: (&Provenance, Reached<'_>),
+        hold: Option<&WantedHold>,
+    ) -> Result<Value, Failure> {
+        let mut make = || self.create_as(at, name, made, hold).map(|made| encode(&made));
+        self.sides()?.split(&mut make, &mut || self.unmake(at, name, hold, made.0))
     }
 
     fn scrub(&self, order: ScrubOrder) -> Result<Value, Failure> {

@@ -406,6 +406,27 @@ pub trait Engine: Send + Sync {
     ) -> Result<SnapshotRow, Failure> {
         Err(Failure::new(Code::UnknownVerb, "snapshots of this store cannot be held"))
     }
+    /// The one or the other.
+    fn create_as(
+        &self,
+        at: NodeId,
+        name: &[u8],
+        made: (&Provenance, Reached<'_>),
+        hold: Option<&WantedHold>,
+    ) -> Result<SnapshotRow, Failure> {
+        match hold {
+            None => self.create(at, name, made.0, made.1),
+            Some(hold) => self.create_held(at, name, made, hold),
+        }
+    }
+    /// Takes that back: what was not made as it was asked for was not made.
+    fn unmake(&self, at: NodeId, name: &[u8], hold: Option<&WantedHold>, by: &Provenance) {
+        if let Some(hold) = hold {
+            let order = HoldOrder::Release(name.to_vec(), Some(hold.tag.clone()));
+            let _ = self.hold(at, &order, by);
+        }
+        let _ = self.delete(at, name);
+    }
     /// Carries out an order about holds of snapshots, for whoever that is. Says what came of it: an object, or an array of what
     /// holds which.
     fn hold(&self, _at: NodeId, _order: &HoldOrder, _by: &Provenance) -> Result<Value, Failure> {
@@ -511,9 +532,15 @@ pub trait Engine: Send + Sync {
     ) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store cannot be mirrored"))
     }
-    /// Parts the second side of a mirror, with a snapshot of that moment on both: an object, as of a snapshot, with the
-    /// path of the store that left.
-    fn split(&self, _at: NodeId, _name: &[u8], _provenance: &Provenance) -> Result<Value, Failure> {
+    /// Parts the second side of a mirror, with a snapshot of that moment on both, held on both if that is wanted: an object, as of
+    /// a snapshot, with the path of the store that left.
+    fn split(
+        &self,
+        _at: NodeId,
+        _name: &[u8],
+        _made: (&Provenance, Reached<'_>),
+        _hold: Option<&WantedHold>,
+    ) -> Result<Value, Failure> {
         Err(Failure::new(Code::UnknownVerb, "this store cannot be split"))
     }
     /// Reads every block in the background and heals what has a second copy. Says how the scrub stands: an object.

@@ -8,13 +8,14 @@ use crate::device::lock::StoreLock;
 use crate::device::mirror::{Holding, Timed, bystander};
 use crate::device::patience::patiently;
 use crate::device::{Device, DeviceError};
+use crate::limits::SIDE_LIMIT_SECS_DEFAULT;
 use crate::names;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a side may keep the other waiting, if nobody says.
-pub(super) const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(SIDE_LIMIT_SECS_DEFAULT);
 
 /// A side that is held, until nobody has it and every call on it by way of [`HeldSide::timed`] has returned.
 pub(super) struct HeldSide {

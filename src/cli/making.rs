@@ -10,12 +10,13 @@ use crate::device::{self, Device, DirDevice, FileDevice, MAKING, StoreKind, mark
 use crate::format::superblock::{RING_SLOTS, SLOT_BYTES, Superblock};
 use crate::format::{Compression, Copies};
 use crate::fs::{Fs, FsOptions};
-use crate::limits::STORE_BYTES_DEFAULT;
+use crate::limits::{STORE_BYTES_DEFAULT, STORE_BYTES_MIN};
 use crate::names;
 use crate::ops::{Caller, NodeId, Operations, XattrMode};
 use crate::sys::process;
 use crate::sys::random::random;
 use crate::volume::{self, OpenOptions, Volume};
+use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
@@ -35,6 +36,63 @@ pub(super) enum Old {
     Goes,
     /// It stays, unless its making was cut off.
     Stays,
+}
+
+/// Makes the store that `init` asks for, of this size if one is said: an object that says what was made.
+pub(super) fn init(store: &Path, size: Option<u64>, new: &NewStore, old: Old) -> Result<Value, Failure> {
+    let kind = probe(store)?;
+    let foreign = |what: String| Failure::new(Code::Exists, format!("{}: {what}", names::shown(store)));
+    match &kind {
+        StoreKind::ForeignDirectory { example } => {
+            return Err(foreign(format!(
+                "this directory has other files in it (for instance '{example}'): choose an empty one"
+            )));
+        }
+        StoreKind::Other { what } => return Err(foreign(format!("{what} cannot hold a store"))),
+        StoreKind::DirectoryStore | StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. }
+            if old == Old::Stays =>
+        {
+            let occupied = match kind {
+                StoreKind::DirectoryStore => !unfinished(store),
+                StoreKind::ImageFile { .. } => has_content(store, u64::MAX),
+                _ => has_content(store, DEVICE_START_BYTES),
+            };
+            if occupied {
+                return Err(foreign(
+                    "it is not empty; --force overwrites it, and everything in it is lost".to_string(),
+                ));
+            }
+        }
+        _ => {}
+    }
+    let refuse = |what: &str| Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown(store))));
+    let bytes = match (&kind, size) {
+        (StoreKind::BlockDevice { len }, Some(size)) if size > *len => {
+            return refuse(&format!("the device has no more than {len} bytes"));
+        }
+        (StoreKind::ImageFile { len: 0 }, None) => return refuse("an image file needs --size"),
+        (StoreKind::ImageFile { len } | StoreKind::BlockDevice { len }, size) => size.unwrap_or(*len),
+        (_, size) => size.unwrap_or(STORE_BYTES_DEFAULT),
+    };
+    if bytes < STORE_BYTES_MIN {
+        let least = format!("a store needs at least {} MiB", STORE_BYTES_MIN >> 20);
+        let hint =
+            if matches!(kind, StoreKind::ImageFile { .. }) { ": give it more with --size" } else { "" };
+        return refuse(&(least + hint));
+    }
+    // A name with a size and an ending is an image to be made; everything else a directory.
+    if kind == StoreKind::Missing && size.is_some() && store.extension().is_some() {
+        FileDevice::create_image(store, bytes).map_err(|e| io(store, e))?;
+    }
+    let new = NewStore { size: bytes, ..*new };
+    make(store, &new, Old::Goes)?;
+    let mut made = json!({
+        "size_bytes": bytes,
+        "metadata_copies": new.copies as u8,
+        "compression": new.compression.to_string(),
+    });
+    names::put(&mut made, "store", store);
+    Ok(made)
 }
 
 /// What a new store is like.

@@ -7,13 +7,12 @@ use super::mirror_order::{MirrorOrder, encode};
 use super::output;
 use super::served;
 use super::snapshots::{daemon_for_changes, put_maker, written};
+use super::standing;
 use super::wire;
 use crate::ctl::{Client, Code, Failure};
 use crate::names;
 use serde_json::{Value, json};
-use std::ffi::OsStr;
 use std::io::{IsTerminal, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,23 +26,14 @@ pub(super) fn run(backend: &dyn Backend, args: &MirrorArgs) -> Result<(), Failur
         MirrorVerb::Attach(a) => {
             let client = daemon_for_changes(&a.target)?;
             set_rate(&client, a.rate)?;
-            let limit = a.timeout.map(|seconds| Duration::from_secs(u64::from(seconds)));
+            let limit = a.timeout.map(Duration::from_secs);
             let path = absolute(&a.store)?;
             let status = send(&client, &MirrorOrder::Attach { path, force: a.force, limit })?;
-            finish(&client, status, a.wait, a.json.json)
+            finish(Some(&client), status, a.wait, a.json.json)
         }
         MirrorVerb::Status(a) => {
-            let client = served::connect(&a.target)?;
-            let status = match send(&client, &MirrorOrder::Status) {
-                Err(f) if f.code == Code::ReadOnly => match client.call("status", json!({}), &mut |_| {})? {
-                    Value::Object(mut of) if of.contains_key("mirror") => {
-                        of.remove("mirror").unwrap_or_default()
-                    }
-                    _ => json!({"read_only": true, "sides": []}),
-                },
-                status => status?,
-            };
-            finish(&client, status, a.wait, a.json.json)
+            let (client, status) = asked(&a.target)?;
+            finish(client.as_ref(), status, a.wait, a.json.json)
         }
         MirrorVerb::Split(a) => split(a),
         MirrorVerb::Resync(a) => {
@@ -70,7 +60,7 @@ pub(super) fn run(backend: &dyn Backend, args: &MirrorArgs) -> Result<(), Failur
                 let text = foretold(&status);
                 return written(if a.json.json { output::print_json(&status) } else { output::print(&text) });
             }
-            finish(&client, status, a.wait, a.json.json)
+            finish(Some(&client), status, a.wait, a.json.json)
         }
         MirrorVerb::Verify(a) => {
             let client = served::connect(&a.target)?;
@@ -86,6 +76,30 @@ pub(super) fn run(backend: &dyn Backend, args: &MirrorArgs) -> Result<(), Failur
 
 fn send(client: &Client, order: &MirrorOrder) -> Result<Value, Failure> {
     client.call("mirror", encode(order), &mut |_| {})
+}
+
+/// How the sides are of what is mounted at a target, of a store, or of the other side of one, whoever has it: and who that is.
+fn asked(target: &Path) -> Result<(Option<Client>, Value), Failure> {
+    let not_mounted = match served::connect(target) {
+        Ok(client) => {
+            let status = send(&client, &MirrorOrder::Status)?;
+            return Ok((Some(client), status));
+        }
+        Err(f) if f.code == Code::NotMounted => f,
+        Err(f) => return Err(f),
+    };
+    if let Some((partner, pair)) = standing::other_side(target)
+        && let Ok(client) = served::connect(&partner)
+        && let Ok(status) = send(&client, &MirrorOrder::Status)
+        && status["pair"] == pair
+    {
+        return Ok((Some(client), status));
+    }
+    match standing::of_closed(target) {
+        // What is nothing of ours is not mounted either.
+        Err(f) if f.code == Code::NotFound => Err(not_mounted),
+        status => Ok((None, status?)),
+    }
 }
 
 /// Has the side to keep fill the other while nobody serves either.
@@ -202,23 +216,19 @@ pub(super) fn split(args: &SplitArgs) -> Result<(), Failure> {
     let made = wire::decode(&answer)?;
     let store = names::get(&answer, "store");
     if args.json.json {
-        let mut object = output::snapshot_json(&made);
-        object["split_pause_us"] = answer["split_pause_us"].clone();
-        if let Some(store) = store {
-            names::put(&mut object, "store", OsStr::from_bytes(&store));
-        }
-        return written(output::print_json(&object));
+        return written(output::print_json(&output::split_json(&made, &answer)));
     }
     let store = store.map_or("the second side".into(), |store| names::shown_bytes(&store));
     written(output::print(&format!("{store} is a store of its own\n")))
 }
 
 /// Waits if that is wanted, tells how it stands, and fails if it did not come to be in sync.
-fn finish(client: &Client, mut status: Value, wait: bool, json: bool) -> Result<(), Failure> {
+fn finish(client: Option<&Client>, mut status: Value, wait: bool, json: bool) -> Result<(), Failure> {
     let received = status.as_object_mut().and_then(|status| status.remove("received"));
     let terminal = std::io::stderr().is_terminal() && !json;
     let mut last = u64::MAX;
-    while wait && status["syncing"] == true && status["paused"] != true {
+    while let Some(client) = client.filter(|_| wait && status["syncing"] == true && status["paused"] != true)
+    {
         let number = |key: &str| status[key].as_u64().unwrap_or(0);
         let (done, total) = (number("done_bytes"), number("total_bytes"));
         if terminal {
@@ -288,12 +298,37 @@ fn state(status: &Value) -> String {
             format!("syncing: {}% of {}{paused}", done * 100 / total.max(1), output::size(total))
         }
         (_, Value::Bool(true), _) => {
-            unread(status).map_or("in sync".into(), |what| format!("in sync, but {what}"))
+            let closed = if status["mounted"] == false { ", not mounted" } else { "" };
+            unread(status).map_or(format!("in sync{closed}"), |what| format!("in sync, but {what}"))
         }
         _ if status["read_only"] == true => read_only(status),
-        (Value::Bool(true), ..) => "alone: the other side is missing".into(),
+        (Value::Bool(true), ..) if status["mounted"] == false => format!("not mounted: {}", apart(status)),
+        (Value::Bool(true), ..) => format!("alone: {}", apart(status)),
         _ => "not mirrored".into(),
     }
+}
+
+/// How sides stand that are not in use together, in a few words.
+fn apart(status: &Value) -> &'static str {
+    let sides = status["sides"].as_array().into_iter().flatten();
+    let words: Vec<&str> =
+        sides.filter_map(|side| side["stands"].as_str().or(side["state"].as_str())).collect();
+    let told = [
+        (
+            "parted",
+            "both sides went on without the other ('snapfs mirror resync --keep' brings them together)",
+        ),
+        ("missing", "the other side is missing"),
+        ("silent", "the other side does not answer"),
+        ("stranger", "what is in the place of the other side is none of this mirror"),
+        ("own store", "the other side is a store of its own ('snapfs mirror resync' brings it back)"),
+        ("detached", "the other side was detached"),
+        ("older", "the other side is older ('snapfs mirror resync' fills it)"),
+        ("unknown", "it is not known which side is newer"),
+        ("lost", "the other side was lost"),
+    ];
+    let found = told.iter().find(|(word, _)| words.contains(word));
+    found.map_or("the other side takes no part", |(_, what)| what)
 }
 
 /// How a side stands that is only read, as far as its mount could see.
@@ -316,6 +351,12 @@ fn read_only(status: &Value) -> String {
 /// How the sides are, for people.
 fn told(status: &Value) -> String {
     let mut text = format!("state: {}\n", state(status));
+    if let Some(newer) = names::get(status, "newer") {
+        text += &format!("newer: {}\n", names::shown_bytes(&newer));
+    }
+    if let Some(limit) = status["limit_ms"].as_u64().filter(|_| status["mirrored"] == true) {
+        text += &format!("timeout: {:?}\n", Duration::from_millis(limit));
+    }
     if let Some(rate) = status["rate"].as_u64() {
         text += &format!("rate: {} a second at most\n", output::size(rate));
     }
@@ -325,9 +366,12 @@ fn told(status: &Value) -> String {
     for side in status["sides"].as_array().into_iter().flatten() {
         let path = names::get(side, "path").map(|path| names::shown_bytes(&path)).unwrap_or_default();
         let of = |key: &str| side[key].as_str().unwrap_or("-").to_owned();
-        text += &format!("{}  {}  generation {}", path, of("state"), of("generation"));
+        text += &format!("{path}  {}  generation {}", stands(status, side), of("generation"));
         if let Some(from) = side["parted_from"].as_str() {
             text += &format!(", parted from {from} at state {}", side["parted_at"]);
+        }
+        if let Some(since) = local(side, "parted_since") {
+            text += &format!(" ({since})");
         }
         if let Some(why) = side["why"].as_str() {
             text += &format!(": {why}");
@@ -336,6 +380,32 @@ fn told(status: &Value) -> String {
             text += &format!(" ({} calls have not returned)", side["pending_calls"]);
         }
         text.push('\n');
+    }
+    text
+}
+
+fn local(object: &Value, key: &str) -> Option<String> {
+    object[key].as_str().and_then(output::parse_rfc3339).map(output::local)
+}
+
+/// What a side does, how it stands to the other, and what it lacks.
+fn stands(status: &Value, side: &Value) -> String {
+    let (does, stands) = (side["state"].as_str().unwrap_or("-"), side["stands"].as_str().unwrap_or(""));
+    let mut text = does.to_owned();
+    let total = status["total_bytes"].as_u64().unwrap_or(0);
+    if stands == "filling" && total > 0 {
+        let done = status["done_bytes"].as_u64().unwrap_or(0);
+        return format!("{does}, {} of {} are filled", output::size(done), output::size(total));
+    }
+    if !stands.is_empty() && stands != does {
+        text += &format!(", {stands}");
+    }
+    if let Some(bytes) = side["lag_bytes"].as_u64() {
+        let least = if side["lag_is_least"] == true { "at least " } else { "" };
+        text += &format!(", lacks {least}{}", output::size(bytes));
+    }
+    if let Some(since) = local(side, "lag_since") {
+        text += &format!(" since {since}");
     }
     text
 }

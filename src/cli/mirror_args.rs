@@ -57,9 +57,9 @@ pub(super) struct AttachArgs {
     /// Overwrite what is there
     #[arg(long)]
     pub(super) force: bool,
-    /// Seconds that one side may keep the other waiting before it is left out
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=3600))]
-    pub(super) timeout: Option<u32>,
+    /// Seconds that one side may keep the other waiting before it is left out: 10 unless said; snapfs set timeout= changes it
+    #[arg(long, value_name = "SECONDS", value_parser = super::property::parse_timeout)]
+    pub(super) timeout: Option<u64>,
     /// Bytes a second at which it is filled at most, such as 50M
     #[arg(long, value_name = "RATE", value_parser = super::limit::parse_rate)]
     pub(super) rate: Option<u64>,

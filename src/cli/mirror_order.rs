@@ -1,9 +1,11 @@
 //! Orders about the sides of a store, as they travel to its daemon, and how a side is told.
 
+use crate::clock::rfc3339;
 use crate::ctl::{Code, Failure};
 use crate::device::mirror::SideState;
 use crate::format::mirror::Standing;
 use crate::names;
+use crate::ops::Timestamp;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -114,6 +116,9 @@ pub(super) fn encode_side(state: &SideState, path: Option<&Path>) -> Value {
         "generation": label.map(|l| format!("{:016x}", l.current)),
         "parted_from": parted.map(|l| format!("{:016x}", l.parted_from)),
         "parted_at": label.map(|_| parted.map_or(0, |l| l.parted_at)),
+        "parted_since": parted.filter(|l| l.parted_secs != 0).map(|l| {
+            rfc3339(Timestamp { secs: l.parted_secs, nanos: 0 })
+        }),
     });
     names::put(&mut object, "path", path.unwrap_or(Path::new(&state.place)));
     object

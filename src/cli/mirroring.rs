@@ -10,7 +10,7 @@ use super::fitting::Fitting;
 use super::held_side::{HeldSide, LIMIT, late};
 use super::kept_changes::{SideChanges, encode_kept};
 use super::late_sides::LateSides;
-use super::mirror_order::{MirrorOrder, encode_side};
+use super::mirror_order::MirrorOrder;
 use super::refusal::{told, told_volume};
 use super::side_filling::{FillingPace, FillingTold};
 use super::sides::{
@@ -27,7 +27,7 @@ use crate::format::mirror::PARTNER_PATH_MAX;
 use crate::fs::Fs;
 use crate::names;
 use crate::sys::random::random;
-use crate::volume::{FillFrom, RINGS, VolumeError, compare_sides};
+use crate::volume::{FillFrom, RINGS, compare_sides};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::os::unix::ffi::OsStrExt;
@@ -38,17 +38,19 @@ use std::time::Duration;
 
 /// The sides of an open store. Any thread; orders take turns.
 pub(super) struct StoreSides {
-    fs: Arc<Fs>,
-    mirror: Arc<Mirror>,
+    pub(super) fs: Arc<Fs>,
+    pub(super) mirror: Arc<Mirror>,
     /// Path of the store.
     store: PathBuf,
     /// The side by which it was mounted: that is what stays when the two are parted.
     named: PathBuf,
     /// What is held, by the number of the side. No side is let go of while it takes part.
-    held: Mutex<[Option<HeldSide>; 2]>,
-    late: LateSides,
+    pub(super) held: Mutex<[Option<HeldSide>; 2]>,
+    pub(super) late: LateSides,
+    /// Had by whoever looks at a side that takes no part.
+    pub(super) looks: Arc<()>,
     end: Fitting,
-    told: Arc<FillingTold>,
+    pub(super) told: Arc<FillingTold>,
     turn: Mutex<()>,
 }
 
@@ -64,6 +66,7 @@ impl StoreSides {
             fs: fs.clone(),
             late: LateSides::new(&mirror),
             end: Fitting::new(fs, &mirror, home.path.clone()),
+            looks: Arc::default(),
             mirror,
             store: home.path.clone(),
             named,
@@ -94,7 +97,7 @@ impl StoreSides {
         progress: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
         if let MirrorOrder::Status = order {
-            return Ok(self.status());
+            return Ok(self.status_seen());
         }
         let Some(_turn) = self.turn.try_lock() else {
             return refused(Code::Busy, "another order about the mirror is being carried out");
@@ -124,42 +127,7 @@ impl StoreSides {
         Ok(self.status())
     }
 
-    /// How the sides are: an object.
-    pub(super) fn status(&self) -> Value {
-        // In this order: when it is over the sides are what has come of it.
-        let running = self.told.running.load(SeqCst);
-        let states = self.mirror.states();
-        let sides: Vec<Value> = {
-            let held = self.held.lock();
-            let path = |held: &Option<HeldSide>| held.as_ref().map(|side| side.path.clone());
-            let paths = held.iter().map(path);
-            let each = states.iter().zip(paths).filter_map(|(state, path)| Some((state.as_ref()?, path)));
-            each.map(|(state, path)| encode_side(state, path.as_deref())).collect()
-        };
-        let is_mirrored = self.fs.volume().is_mirrored();
-        let serving = states.iter().flatten().filter(|s| s.state == "serving").count();
-        let mut status = json!({
-            "mirrored": is_mirrored,
-            "in_sync": is_mirrored && serving == 2,
-            "sides": sides,
-            "syncing": running,
-            "done_bytes": self.told.done.load(SeqCst),
-            "total_bytes": self.told.total.load(SeqCst),
-            "copied_bytes": self.told.copied.load(SeqCst),
-            "copied_content_bytes": *self.told.content.lock(),
-            "unread_bytes": self.told.unread.load(SeqCst),
-            "paused": self.told.paused.load(SeqCst),
-            "rate": Some(self.told.rate.load(SeqCst)).filter(|rate| running && *rate > 0),
-            "sync_failed": *self.told.failed.lock(),
-            "limit_ms": self.mirror.time_limit().as_millis() as u64,
-        });
-        if let Some(label) = self.mirror.label().filter(|label| !label.path.is_empty()) {
-            names::put(&mut status, "partner", std::ffi::OsStr::from_bytes(&label.path));
-        }
-        status
-    }
-
-    fn failed(&self, e: &VolumeError) -> Failure {
+    fn failed(&self, e: &crate::volume::VolumeError) -> Failure {
         told_volume(&self.store, e)
     }
 
@@ -169,7 +137,7 @@ impl StoreSides {
     }
 
     /// The side that serves is asked before another is taken for late.
-    fn beside(&self) -> Beside {
+    pub(super) fn beside(&self) -> Beside {
         self.held.lock()[self.serving()].as_ref().map(HeldSide::bystander)
     }
 
@@ -365,7 +333,7 @@ impl StoreSides {
     }
 
     /// How long the other side is waited for.
-    fn limit(&self) -> Duration {
+    pub(super) fn limit(&self) -> Duration {
         self.mirror.label().map_or(LIMIT, |label| limit_of(&label))
     }
 
@@ -394,7 +362,7 @@ impl StoreSides {
 
     /// Takes in a side that was here before, to be filled with no more than what differs if that can be known.
     fn take_in(&self, side: &HeldSide, calls: &Timed, from: &FillFrom) -> Result<(), Failure> {
-        let (theirs, _) = label_in_force(&side.path, calls)?;
+        label_in_force(&side.path, calls)?;
         // It has a label, of which the next one counts only if the superblock says so.
         if !self.fs.volume().is_mirrored() {
             self.set_mirrored(true)?;
@@ -403,7 +371,8 @@ impl StoreSides {
         self.end.keep_before(side)?;
         let shrinks = side.device().size() < was;
         let first = shrinks && self.end.note(was);
-        let limit = theirs.map_or(LIMIT, |label| limit_of(&label));
+        // Not the one that it had when it went.
+        let limit = self.limit();
         self.join(side, calls, from, limit).inspect_err(|_| {
             if first {
                 self.end.forget();

@@ -638,7 +638,7 @@ fn behind(
     write_label(&second, &stale).unwrap();
     let (first, second): (Arc<dyn Device>, _) = (Arc::new(first), Hanging::new(second));
     let [label, _] = labels;
-    let mirror = Arc::new(Mirror::one_of_two(first.clone(), label, 1, 7).unwrap());
+    let mirror = Arc::new(Mirror::one_of_two(first.clone(), label, (1, 77), 7).unwrap());
     let fs = open(mirror.clone());
     let (home, other) = (held(&places.at(0), first), Some(held(&places.at(1), second.clone())));
     let named = home.path.clone();

@@ -191,6 +191,16 @@ pub(super) fn snapshot_json(s: &SnapshotRow) -> Value {
     object
 }
 
+/// What was made by a split, for programs.
+pub(super) fn split_json(made: &SnapshotRow, answer: &Value) -> Value {
+    let mut object = snapshot_json(made);
+    object["split_pause_us"] = answer["split_pause_us"].clone();
+    if let Some(store) = names::get(answer, "store") {
+        names::put(&mut object, "store", OsStr::from_bytes(&store));
+    }
+    object
+}
+
 /// A clone for programs.
 pub(super) fn clone_json(c: &CloneRow) -> Value {
     let mut object = json!({

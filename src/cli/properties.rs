@@ -75,7 +75,12 @@ fn look(path: &Path, property: Property) -> Result<Value, Failure> {
             match Client::connect(path) {
                 Ok(client) => {
                     let root = names::shown(&client.record().mountpoint);
-                    let what = format!("{} is of a whole tree: give its root ({root})", property.name());
+                    let what = match property {
+                        Property::Timeout => format!(
+                            "timeout is of a store that has two sides: give its root ({root}), see 'snapfs mirror status'"
+                        ),
+                        _ => format!("{} is of a whole tree: give its root ({root})", property.name()),
+                    };
                     Failure::new(Code::Invalid, format!("{shown}: {what}"))
                 }
                 Err(_) => {

@@ -3,6 +3,7 @@
 use crate::clock::{self, SPAN_MAX};
 use crate::format::terms::THRESHOLD_FILES_MAX;
 use crate::format::{Compression, Layout};
+use crate::limits::SIDE_LIMIT_SECS;
 
 /// A property that can be asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +21,8 @@ pub(super) enum Property {
     ClonesMax,
     /// How many files have to be gone so that a snapshot of before is kept.
     Tripwire,
+    /// How long one side of a mirror may keep the other waiting.
+    Timeout,
 }
 
 impl Property {
@@ -33,6 +36,7 @@ impl Property {
             Property::Idle => "idle",
             Property::ClonesMax => "clones_max",
             Property::Tripwire => "tripwire",
+            Property::Timeout => "timeout",
         }
     }
 
@@ -51,8 +55,9 @@ impl Property {
             "idle" => Ok(Property::Idle),
             "clones_max" => Ok(Property::ClonesMax),
             "tripwire" => Ok(Property::Tripwire),
+            "timeout" => Ok(Property::Timeout),
             _ => Err(format!(
-                "there is no property '{text}'; there are: compression, layout, expire, idle, clones_max, trash, tripwire"
+                "there is no property '{text}'; there are: compression, layout, expire, idle, clones_max, trash, tripwire, timeout"
             )),
         }
     }
@@ -81,6 +86,7 @@ impl Assignment {
                 files
                     .ok_or_else(|| format!("'{value}' is neither on, off nor a number of files from 1 up"))?;
             }
+            Property::Timeout => drop(parse_timeout(value)?),
             _ if value == "none" => {}
             Property::Expire | Property::Idle | Property::Trash => drop(parse_after(value)?),
             Property::ClonesMax => {
@@ -101,6 +107,13 @@ pub(super) fn parse_after(text: &str) -> Result<u64, String> {
         Some(_) => Err(wrong("too short or too long")),
         None => Err(wrong("no time")),
     }
+}
+
+/// How long one side of a mirror may keep the other waiting: a value of `timeout`, and of `--timeout`, in seconds.
+pub(super) fn parse_timeout(text: &str) -> Result<u64, String> {
+    let seconds = text.parse().ok().or_else(|| clock::parse_span(text));
+    let seconds = seconds.filter(|seconds| SIDE_LIMIT_SECS.contains(seconds));
+    seconds.ok_or_else(|| format!("'{text}' is no time from 1s to 1h, such as 5s or 2m"))
 }
 
 /// A value of `layout`.
@@ -141,6 +154,13 @@ mod tests {
         for bad in ["expire=50001w", "idle=999999999w", "trash=99999999999999999999w"] {
             let told = Assignment::parse(bad).unwrap_err();
             assert!(told.ends_with("from 1s to 50000w, such as 90s, 15m, 12h, 7d, 2w"), "{told}");
+        }
+        for good in ["timeout=5", "timeout=5s", "timeout=1h"] {
+            assert!(Assignment::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["timeout=0", "timeout=none", "timeout=2h", "timeout=inherit", "timeout=soon"] {
+            let told = Assignment::parse(bad).unwrap_err();
+            assert!(told.ends_with("from 1s to 1h, such as 5s or 2m"), "{told}");
         }
         for good in ["layout=cow", "layout=row", "layout=inherit"] {
             assert!(Assignment::parse(good).is_ok(), "{good}");

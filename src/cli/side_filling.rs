@@ -4,6 +4,7 @@ use super::refusal::no_thread;
 use crate::ctl::{Code, Failure};
 use crate::volume::Filled;
 use parking_lot::Mutex;
+use serde_json::{Value, json};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -41,6 +42,22 @@ impl FillingTold {
         self.copied.store(filled.copied, SeqCst);
         self.unread.store(filled.unread, SeqCst);
         *self.content.lock() = filled.content;
+    }
+
+    /// Puts into the state of a mirror how far it is. `running` was asked before the sides were.
+    pub(super) fn put(&self, status: &mut Value, running: bool) {
+        let numbers = [
+            ("done_bytes", &self.done),
+            ("total_bytes", &self.total),
+            ("copied_bytes", &self.copied),
+            ("unread_bytes", &self.unread),
+        ];
+        numbers.iter().for_each(|(key, number)| status[*key] = number.load(SeqCst).into());
+        status["syncing"] = running.into();
+        status["copied_content_bytes"] = json!(*self.content.lock());
+        status["paused"] = self.paused.load(SeqCst).into();
+        status["rate"] = json!(Some(self.rate.load(SeqCst)).filter(|rate| running && *rate > 0));
+        status["sync_failed"] = json!(*self.failed.lock());
     }
 
     /// An order that was given a rate has begun nothing.

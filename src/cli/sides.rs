@@ -29,7 +29,6 @@ use crate::volume::{
     LackingSide, level_states, log_ends, newest_and_before, newest_superblock, side_that_is_short,
     side_that_lacks,
 };
-use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -146,7 +145,7 @@ fn seed() -> Result<u64, Failure> {
 
 /// The label of a device, if it counts, and the epoch of the state before its newest.
 pub(super) fn label_in_force(store: &Path, device: &dyn Device) -> Result<(Option<Label>, u64), Failure> {
-    let Seen { label, state, before, failed } = Seen::of(device);
+    let DeviceSeen { label, state, before, failed } = DeviceSeen::of(device);
     match failed {
         Some(e) if is_side(state.as_ref()) => Err(io(store, e)),
         // What has no label that can be read may be a store all the same, or none: who opens it tells.
@@ -159,26 +158,27 @@ fn is_side(state: Option<&Superblock>) -> bool {
 }
 
 /// A device, of which is asked by way of `asked` what it is.
-fn present(store: &Path, device: Arc<dyn Device>, asked: &dyn Device) -> (Present, Seen) {
-    let seen = Seen::of(asked);
-    let (epoch, state) = seen.state.as_ref().map_or((0, 0), |newest| (newest.epoch.0, newest.seq));
+fn present(store: &Path, device: Arc<dyn Device>, asked: &dyn Device) -> (Present, DeviceSeen) {
+    let seen = DeviceSeen::of(asked);
+    let newest = seen.state.as_ref().map(|newest| (newest.epoch.0, newest.time.0, newest.seq));
+    let (epoch, secs, state) = newest.unwrap_or_default();
     let (place, label, before) = (names::shown(store), seen.label.clone(), seen.before.unwrap_or(0));
-    (Present { place, device, label, epoch, before, state, log: 0, lacks: None }, seen)
+    (Present { place, device, label, epoch, secs, before, state, log: 0, lacks: None }, seen)
 }
 
 /// What can be seen of a device.
-struct Seen {
+pub(super) struct DeviceSeen {
     /// Its label, if it counts.
-    label: Option<Label>,
-    state: Option<Superblock>,
+    pub(super) label: Option<Label>,
+    pub(super) state: Option<Superblock>,
     /// The epoch of the state before that.
-    before: Option<u64>,
+    pub(super) before: Option<u64>,
     /// Why labels cannot be read.
-    failed: Option<DeviceError>,
+    pub(super) failed: Option<DeviceError>,
 }
 
-impl Seen {
-    fn of(device: &dyn Device) -> Seen {
+impl DeviceSeen {
+    pub(super) fn of(device: &dyn Device) -> DeviceSeen {
         let (state, before) =
             newest_and_before(device).ok().map(|(newest, before)| (newest, before.0)).unzip();
         let (label, failed) = match read_label(device) {
@@ -194,11 +194,11 @@ impl Seen {
         });
         let counts =
             |label: &Label| is_side || matches!(label.standing, Standing::Incomplete | Standing::Split);
-        Seen { label: label.filter(counts), state, before, failed }
+        DeviceSeen { label: label.filter(counts), state, before, failed }
     }
 
     /// True of a store that says that it is a side, and not how it stands to the other: that may be newer.
-    fn lacks_label(&self) -> bool {
+    pub(super) fn lacks_label(&self) -> bool {
         self.label.is_none() && is_side(self.state.as_ref())
     }
 }
@@ -232,7 +232,11 @@ fn without_label(store: &Path) -> Failure {
 
 /// True if a device has a newer state of the store that another has: its label tells, or, if it has none that knows the other
 /// any more, that it is of the same store.
-fn is_newer(there: &Seen, here: impl FnOnce() -> Option<(Superblock, Epoch)>, ours: &Label) -> bool {
+pub(super) fn is_newer(
+    there: &DeviceSeen,
+    here: impl FnOnce() -> Option<(Superblock, Epoch)>,
+    ours: &Label,
+) -> bool {
     match there.label.as_ref().map(|theirs| (theirs, meet(ours, theirs))) {
         Some((theirs, Both::SecondAhead)) => {
             let before = here().map_or(0, |(_, before)| before.0);
@@ -302,7 +306,7 @@ fn left_behind(store: &Path, ours: &Label, partner: &Path) -> Failure {
 }
 
 /// What is at a path, to be read, if it is a store.
-fn look_at(path: &Path) -> Option<Arc<dyn Device>> {
+pub(super) fn look_at(path: &Path) -> Option<Arc<dyn Device>> {
     match probe(path).ok()? {
         kind @ (StoreKind::DirectoryStore | StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. }) => {
             open_device(path, &kind, device::Access::ReadOnly).ok()
@@ -312,9 +316,9 @@ fn look_at(path: &Path) -> Option<Arc<dyn Device>> {
 }
 
 /// What can be seen where the partner of a side is. Nothing of one that hangs while the side answers.
-fn look_at_partner(label: &Label, beside: &Beside) -> Option<Seen> {
+fn look_at_partner(label: &Label, beside: &Beside) -> Option<DeviceSeen> {
     let path = Path::new(OsStr::from_bytes(&label.path)).to_owned();
-    let look = move |_: &Alive| Some(Seen::of(&*look_at(&path)?));
+    let look = move |_: &Alive| Some(DeviceSeen::of(&*look_at(&path)?));
     let limit = (opening_limit(label), beside);
     asked_of(Path::new(OsStr::from_bytes(&label.path)), limit, look).flatten()
 }
@@ -333,7 +337,7 @@ fn newer_partner(device: &Arc<dyn Device>, label: &Label) -> Option<PathBuf> {
 
 /// Refuses to look at a side as at a store if it is none, or, to be `served`, is known to be old. Nothing is written.
 pub(super) fn may_be_read(store: &Path, device: &Arc<dyn Device>, served: bool) -> Result<(), Failure> {
-    let seen = Seen::of(&**device);
+    let seen = DeviceSeen::of(&**device);
     if seen.lacks_label() {
         may_lack_label(store, &**device, served, false)?;
     }
@@ -361,33 +365,6 @@ pub(super) fn may_be_read(store: &Path, device: &Arc<dyn Device>, served: bool) 
         )),
         _ => Ok(()),
     }
-}
-
-/// How a side that is only read stands to its partner, as far as that can be seen from here: for its status. None for what is
-/// no side.
-pub(super) fn standing_of_reader(store: &Path, device: &Arc<dyn Device>) -> Option<Value> {
-    let (ours, before) = label_in_force(store, &**device).ok()?;
-    let ours = ours?;
-    let is_side = matches!(ours.standing, Standing::Together | Standing::Alone | Standing::Stale);
-    if !is_side || ours.path.is_empty() {
-        return None;
-    }
-    let path = Path::new(OsStr::from_bytes(&ours.path));
-    let theirs =
-        look_at_partner(&ours, &beside(device)).and_then(|there| Some((there.label?, there.before?)));
-    let stands = match theirs
-        .map(|(theirs, theirs_before)| meet_in_states((&ours, before), (&theirs, theirs_before)))
-    {
-        Some(Both::Together) => "together",
-        Some(Both::FirstAhead) => "ahead",
-        Some(Both::SecondAhead) => "behind",
-        Some(Both::SplitBrain) => "both ahead",
-        Some(Both::Neither | Both::Strangers) | None => "unknown",
-    };
-    let mut status =
-        json!({"mirrored": true, "in_sync": false, "read_only": true, "sides": [], "stands": stands});
-    names::put(&mut status, "partner", path);
-    Some(status)
 }
 
 /// Locks a side and opens it for writing. Fails if it does not answer within the limit while the one beside does.
@@ -480,7 +457,11 @@ fn hold_new(store: &Path, force: bool, limit: Duration, alive: &Alive) -> Result
 }
 
 /// What is to be the other side, with what can be seen of it. Fails if it does not answer within the limit while the one beside does.
-fn other_at(path: &Path, limit: Duration, beside: &Beside) -> Result<(HeldSide, Present, Seen), Failure> {
+fn other_at(
+    path: &Path,
+    limit: Duration,
+    beside: &Beside,
+) -> Result<(HeldSide, Present, DeviceSeen), Failure> {
     let side = hold_side(path, limit, beside)?;
     let asked = side.timed(limit, beside.clone());
     let (present, seen) = present(&side.path, side.device().clone(), &asked);
@@ -495,7 +476,7 @@ fn find_other(
     store: &Path,
     (label, beside): (&Label, &Beside),
     wanted: &Partner,
-) -> Result<Option<(HeldSide, Present, Seen)>, Failure> {
+) -> Result<Option<(HeldSide, Present, DeviceSeen)>, Failure> {
     let limit = opening_limit(label);
     let path = match wanted {
         Partner::Nobody => return Ok(None),

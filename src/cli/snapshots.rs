@@ -191,9 +191,6 @@ pub(super) fn create_here(args: &CreateArgs, copy: Option<&HydrateOrder>, json: 
     let mut request = json!({});
     names::put(&mut request, "name", &args.name);
     put_maker(&mut request, args.description.as_ref());
-    if args.hooks.any() && args.method == Some(Method::Mirror) {
-        return Err(usage::wrong("--pre and --post go with every --method but mirror"));
-    }
     if let Some(method) = args.method {
         request["method"] = method.made_by().name().into();
     }
@@ -204,9 +201,6 @@ pub(super) fn create_here(args: &CreateArgs, copy: Option<&HydrateOrder>, json: 
         request["hydrate"] = hydrate_order::encode(copy);
     }
     match &args.hold {
-        Some(_) if args.method == Some(Method::Mirror) => {
-            return Err(usage::wrong("--method mirror takes no --hold: snapfs hold it afterwards"));
-        }
         Some(tag) => request["hold"] = hold_order::encode_wanted(&args.held_for.wanted(tag)),
         None if args.held_for.is_some() => return Err(usage::wrong("--until and --for need --hold TAG")),
         None => {}
@@ -215,14 +209,20 @@ pub(super) fn create_here(args: &CreateArgs, copy: Option<&HydrateOrder>, json: 
     if args.hooks.any() {
         check_name_ahead(&client, &args.name)?;
     }
+    let mut answer = Value::Null;
     let made = hooks::around(args, &mut |reached| {
         if reached.level != Consistency::FileSystem {
             request["consistency"] = reached.level.name().into();
         }
         freeze_order::put_numbers(&mut request, reached.frosts);
-        wire::decode(&client.call(verb, request.clone(), &mut |_| {})?)
+        answer = client.call(verb, request.clone(), &mut |_| {})?;
+        wire::decode(&answer)
     })?;
-    if json { written(output::print_json(&output::snapshot_json(&made))) } else { Ok(()) }
+    match json {
+        true if verb == "split" => written(output::print_json(&output::split_json(&made, &answer))),
+        true => written(output::print_json(&output::snapshot_json(&made))),
+        false => Ok(()),
+    }
 }
 
 /// Fails for a name that no snapshot can have, or that one has: no hook is run for that.

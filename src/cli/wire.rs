@@ -3,7 +3,7 @@
 //! Both ends are here, so that they cannot disagree. Names, sizes and exact times; nothing is formatted for people.
 
 use super::delete_order;
-use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, HoldOrder, ScrubOrder, SnapshotRow};
+use super::engine::{CloneRow, DiffOrder, DiffTold, Engine, ScrubOrder, SnapshotRow};
 use super::feed;
 use super::freeze_order::{self, FrostWish};
 use super::hold_order;
@@ -67,21 +67,9 @@ impl Handler for Verbs {
                 let frosts = freeze_order::decode_numbers(args)?;
                 let reached = Reached { level: reached(args)?, frosts: &frosts };
                 let hold = args.get("hold").map(hold_order::decode_wanted).transpose()?;
-                let made = match &hold {
-                    None => self.engine.create(at(args), &name(args, "name")?, &provenance, reached)?,
-                    Some(hold) => {
-                        let made = (&provenance, reached);
-                        self.engine.create_held(at(args), &name(args, "name")?, made, hold)?
-                    }
-                };
-                // What was not made as it was asked for was not made.
-                let unmake = || {
-                    if let Some(hold) = &hold {
-                        let order = HoldOrder::Release(made.name.clone(), Some(hold.tag.clone()));
-                        let _ = self.engine.hold(at(args), &order, &provenance);
-                    }
-                    let _ = self.engine.delete(at(args), &made.name);
-                };
+                let asked = (&provenance, reached);
+                let made = self.engine.create_as(at(args), &name(args, "name")?, asked, hold.as_ref())?;
+                let unmake = || self.engine.unmake(at(args), &made.name, hold.as_ref(), &provenance);
                 if let Some(layout) = args.get("layout").and_then(Value::as_str) {
                     self.engine.set_layout(at(args), layout).inspect_err(|_| unmake())?;
                 }
@@ -211,7 +199,10 @@ impl Handler for Verbs {
             "mirror" => self.engine.mirror(&mirror_order::decode(args)?, progress),
             "split" => {
                 let maker = Provenance { reason: Reason::Split, method: MadeBy::Mirror, ..of_maker(args)? };
-                self.engine.split(at(args), &name(args, "name")?, &maker)
+                let frosts = freeze_order::decode_numbers(args)?;
+                let asked = (&maker, Reached { level: reached(args)?, frosts: &frosts });
+                let hold = args.get("hold").map(hold_order::decode_wanted).transpose()?;
+                self.engine.split(at(args), &name(args, "name")?, asked, hold.as_ref())
             }
             "schedule" => self.engine.schedule(&schedule_order::decode(args, at(args))?, progress),
             "space" => self.engine.space(&space_order::decode(args, at(args))?, progress),

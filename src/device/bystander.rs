@@ -79,3 +79,39 @@ pub(super) fn judge_late_beside<A>(
     };
     judge_late(limit, wait, ask, || true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::waited::test_clock::pass;
+    use std::cell::Cell;
+    use std::rc::Rc;
+
+    /// However long the other takes to answer, as long as that is within the limit: by a clock that only this test moves.
+    #[test]
+    fn one_that_hangs_holds_up_its_caller_for_twice_the_limit_at_most() {
+        let limit = Duration::from_secs(10);
+        for part in 0..20 {
+            let answers_after = limit * part / 20;
+            // That it is late is known when the limit is over.
+            let passed = Rc::new(Cell::new(limit));
+            pass(Duration::ZERO);
+            let wait = |time| {
+                pass(time);
+                passed.set(passed.get() + time);
+                None::<()>
+            };
+            let ask = || {
+                let (passed, since) = (passed.clone(), passed.get());
+                let question: Question =
+                    Box::new(move || (passed.get() - since >= answers_after).then_some(true));
+                Some(question)
+            };
+            assert_eq!(judge_late(limit, wait, ask, || true), None);
+            let least = limit + answers_after;
+            let most = limit + (answers_after * 2).min(limit) + 2 * LOOK_AGAIN;
+            assert!((least..=most).contains(&passed.get()), "{part}: {:?}", passed.get());
+            assert!(passed.get() <= 2 * limit + 2 * LOOK_AGAIN);
+        }
+    }
+}

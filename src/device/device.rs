@@ -2,6 +2,7 @@
 
 use super::{DeviceError, StoreLocation};
 use crate::format::mark::FileBirth;
+use std::time::Duration;
 
 /// A flat, growable space of bytes with a durability barrier.
 ///
@@ -53,8 +54,19 @@ pub trait Device: Send + Sync {
         false
     }
 
-    /// Says that the state of an epoch is in force, durably: sides that part later have it in common.
-    fn reached(&self, _epoch: u64) {}
+    /// Says that the state of an epoch is in force, durably, which was written then (seconds since 1970 UTC): sides that part later
+    /// have it in common.
+    fn reached(&self, _epoch: u64, _secs: i64) {}
+
+    /// How long one side of a mirror may keep the other waiting. None of what has no other side.
+    fn side_limit(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Has that be so from now on, durably, whichever side is left.
+    fn set_side_limit(&self, _limit: Duration) -> Result<(), DeviceError> {
+        Err(DeviceError::refused(std::io::ErrorKind::Unsupported, "it is no side of a mirror".into()))
+    }
 
     /// Writes all of `buf` at `offset`.
     fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError>;

@@ -14,6 +14,31 @@ const PARTS: u32 = 16;
 /// What counts in any case: no timer is finer than that on a busy machine.
 const COUNTS_MIN: Duration = Duration::from_millis(20);
 
+/// The time; in tests that of the thread, once it has one of its own.
+fn now() -> Instant {
+    #[cfg(test)]
+    if let Some(now) = test_clock::TIME.get() {
+        return now;
+    }
+    Instant::now()
+}
+
+/// A clock of one thread, which stands still unless somebody has time pass.
+#[cfg(test)]
+pub(super) mod test_clock {
+    use std::cell::Cell;
+    use std::time::{Duration, Instant};
+
+    thread_local! {
+        pub(super) static TIME: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+
+    /// So much time passes.
+    pub(in crate::device) fn pass(time: Duration) {
+        TIME.set(Some(TIME.get().unwrap_or_else(Instant::now) + time));
+    }
+}
+
 /// Somebody waits, up to a limit.
 pub(super) struct Waited {
     limit: Duration,
@@ -24,7 +49,7 @@ pub(super) struct Waited {
 impl Waited {
     /// From now on.
     pub fn new(limit: Duration) -> Waited {
-        Waited { limit, waited: Duration::ZERO, seen: Instant::now() }
+        Waited { limit, waited: Duration::ZERO, seen: now() }
     }
 
     /// What counts at most from one look to the next: so often has to be looked.
@@ -34,7 +59,7 @@ impl Waited {
 
     /// Looks at the clock. True if the time is over.
     pub fn is_over(&mut self) -> bool {
-        let now = Instant::now();
+        let now = now();
         self.count(now.saturating_duration_since(self.seen));
         self.seen = now;
         self.left().is_zero()

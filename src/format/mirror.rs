@@ -64,6 +64,8 @@ pub struct Label {
     pub parted_from: u64,
     /// What had been committed on both when that ended: an epoch.
     pub parted_at: u64,
+    /// When that was written, of a side that is alone: seconds since 1970 UTC, for people; 0: not known.
+    pub parted_secs: i64,
     /// Generations before that, of a side that is alone those that it had since before these; newest first, at most [`EARLIER_MAX`]. What was acknowledged in any of them this side has.
     pub earlier: Vec<PastGeneration>,
     /// How long one side may keep the other waiting, in milliseconds, not 0.
@@ -99,7 +101,8 @@ struct RawLabel {
     home_inode: le::U64,
     home_secs: le::U64,
     home_nanos: le::U32,
-    reserved: [u8; 12],
+    reserved: [u8; 4],
+    parted_secs: le::I64,
     wide: le::U64,
     earlier: [RawPast; EARLIER_MAX],
 }
@@ -156,6 +159,7 @@ impl Label {
             current: generation,
             parted_from: self.current,
             parted_at: until,
+            parted_secs: 0,
             opened: false,
             earlier: earlier.take(EARLIER_MAX).collect(),
             ..self.clone()
@@ -234,7 +238,8 @@ impl Label {
             home_inode: home.inode.into(),
             home_secs: home.secs.into(),
             home_nanos: home.nanos.into(),
-            reserved: [0; 12],
+            reserved: [0; 4],
+            parted_secs: self.parted_secs.into(),
             wide: self.wide.into(),
             earlier,
         };
@@ -286,6 +291,7 @@ impl Label {
             current: raw.current.get(),
             parted_from: raw.parted_from.get(),
             parted_at: raw.parted_at.get(),
+            parted_secs: raw.parted_secs.get(),
             earlier,
             limit_ms: raw.limit_ms.get(),
             opened: raw.opened == 1,
@@ -294,9 +300,8 @@ impl Label {
             path: path.to_vec(),
         };
         let named = label.side != 0 && label.partner != 0 && label.side != label.partner;
-        let clean = raw.reserved == [0; 12]
-            && raw.opened <= 1
-            && end.iter().chain(behind.as_bytes()).all(|b| *b == 0);
+        let clean =
+            raw.reserved == [0; 4] && raw.opened <= 1 && end.iter().chain(behind.as_bytes()).all(|b| *b == 0);
         if !named || !clean || label.current == 0 || label.limit_ms == 0 || label.number >= 1 << 62 {
             return bad!(
                 "the label names no sides, no generation or no limit, or has reserved bytes that are not zero"
@@ -321,6 +326,7 @@ mod tests {
             current: 77,
             parted_from: 66,
             parted_at: 12,
+            parted_secs: 1 << 34,
             earlier: vec![PastGeneration { generation: 55, until: 11 }],
             limit_ms: 10_000,
             opened: true,

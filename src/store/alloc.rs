@@ -472,6 +472,11 @@ impl Allocator {
         all
     }
 
+    /// What was handed out since the last commit.
+    pub fn handed_out(&self) -> &RangeSet {
+        &self.out
+    }
+
     /// Makes the store end at `size`, if nothing is in use behind that (what is kept is not, and is kept no more). Else returns
     /// where the last thing in use ends.
     pub fn end_at(&mut self, size: u64) -> Result<(), u64> {

@@ -290,7 +290,7 @@ impl<'a> CommitSession<'a> {
         }
         ring::write(store, &superblock)?;
         store.flush()?;
-        store.device().reached(superblock.epoch.0);
+        store.device().reached(superblock.epoch.0, superblock.time.0);
         self.committer.superblock = superblock;
         self.volume.shared.places.forget(unreachable);
         store.release(unreachable);
@@ -424,7 +424,7 @@ impl<'a> CommitSession<'a> {
         store.flush()?;
         // 6
         volume.incompat.store(superblock.incompat, Relaxed);
-        store.device().reached(superblock.epoch.0);
+        store.device().reached(superblock.epoch.0, superblock.time.0);
         committer.superblock = superblock;
         tree::settle(&shared.pager, &mut committer.meta_root, epoch.next());
         store.settle(&writer.allocated);

@@ -60,15 +60,7 @@ impl FillFrom {
     /// what was committed last.
     pub fn of_side(device: Arc<dyn Device>, ours: &Label, theirs: &Label, reached: Epoch) -> FillFrom {
         if theirs.standing == Standing::Incomplete {
-            // Each opening after a filling begins a generation, and so does each filling: what was noted in an earlier one holds as
-            // long as we have all of that.
-            let had = |rest: &FillRest| {
-                ours.past().any(|past| past.generation == rest.generation && rest.epoch.0 <= past.until)
-            };
-            let is_of_us =
-                |rest: &FillRest| rest.pair == ours.pair && (rest.generation == ours.current || had(rest));
-            let mut rests = read_rests(&*device).into_iter();
-            let rest = rests.find(|rest| is_of_us(rest) && rest.epoch <= reached);
+            let rest = rest_that_counts(read_rests(&*device), ours, reached);
             return rest.map_or(FillFrom::Nothing, FillFrom::Rest);
         }
         let parted_at = Epoch(parted_at(ours, theirs));
@@ -113,6 +105,17 @@ impl FillFrom {
             }
         }
     }
+}
+
+/// Of what a side has noted, the newest first, what counts for whoever serves with the label `ours` and committed `reached` last.
+pub(super) fn rest_that_counts(rests: Vec<FillRest>, ours: &Label, reached: Epoch) -> Option<FillRest> {
+    // Each opening after a filling begins a generation, and so does each filling: what was noted in an earlier one holds as
+    // long as we have all of that.
+    let had = |rest: &FillRest| {
+        ours.past().any(|past| past.generation == rest.generation && rest.epoch.0 <= past.until)
+    };
+    let is_of_us = |rest: &FillRest| rest.pair == ours.pair && (rest.generation == ours.current || had(rest));
+    rests.into_iter().find(|rest| is_of_us(rest) && rest.epoch <= reached)
 }
 
 /// The ranges, as many as can be noted: where there are more, the least between them is told as well.

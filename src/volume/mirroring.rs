@@ -14,6 +14,7 @@ use crate::format::{BLOCK_BYTES, BlockPtr, Epoch, Extent, Key, Kind, NODE_BYTES}
 use crate::store::RangeSet;
 use crate::tree::{Step, Visit, walk};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Copied at once: no longer than this are changes of the same place held up.
 pub(super) const PIECE_BYTES: u64 = 1 << 20;
@@ -116,12 +117,7 @@ pub(super) fn each_younger(
 /// What of a state was born after an epoch: all of that is read, and as often it is asked whether this `ends`.
 pub(super) fn newer(state: &Committed, than: Epoch, ends: &mut dyn FnMut() -> bool) -> Result<Younger> {
     let (mut content, mut nodes) = (RangeSet::new(), RangeSet::new());
-    each_younger(state, than, ends, &mut |younger| match younger {
-        Born::Node(ptr) => ptr.ranges().for_each(|(addr, len)| add(&mut nodes, addr, len)),
-        Born::Content(extent) => {
-            places(state, &extent).into_iter().for_each(|(addr, len)| add(&mut content, addr, len));
-        }
-    })?;
+    newer_of_trees(state, than, ends, (&mut content, &mut nodes))?;
     let mut others = RangeSet::new();
     let mut add = |addr: u64, len: u64| add(&mut others, addr, len);
     // What has moved keeps its birth, whenever that was.
@@ -151,6 +147,21 @@ pub(super) fn newer(state: &Committed, than: Epoch, ends: &mut dyn FnMut() -> bo
     Ok(Younger { all, content })
 }
 
+/// The same of trees and the space map alone. When this is ended, or fails, what was found by then is there.
+pub(super) fn newer_of_trees(
+    state: &Committed,
+    than: Epoch,
+    ends: &mut dyn FnMut() -> bool,
+    (content, nodes): (&mut RangeSet, &mut RangeSet),
+) -> Result<()> {
+    each_younger(state, than, ends, &mut |younger| match younger {
+        Born::Node(ptr) => ptr.ranges().for_each(|(addr, len)| add(nodes, addr, len)),
+        Born::Content(extent) => {
+            places(state, &extent).into_iter().for_each(|(addr, len)| add(content, addr, len));
+        }
+    })
+}
+
 /// Where the content of an extent is.
 fn places(state: &Committed, extent: &Extent) -> Vec<(u64, u64)> {
     let entry = reference(extent);
@@ -178,6 +189,21 @@ impl Volume {
             if mirrored { state.incompat | INCOMPAT_MIRRORED } else { state.incompat & !INCOMPAT_MIRRORED };
         state.changed = true;
         Ok(())
+    }
+
+    /// How long one side may keep the other waiting; none of a store that is not mirrored.
+    pub fn side_limit(&self) -> Option<Duration> {
+        self.is_mirrored().then(|| self.shared.store().device().side_limit()).flatten()
+    }
+
+    /// Has that be so from now on. Durable on all sides that serve when it returns.
+    ///
+    /// # Errors
+    /// If there is no other side, or a device fails.
+    pub fn set_side_limit(&self, limit: Duration) -> Result<()> {
+        self.check_writable()?;
+        let set = self.shared.store().device().set_side_limit(limit);
+        set.map_err(|e| VolumeError::Device(e.to_string()))
     }
 
     /// Has nothing be put behind `size` any more, until [`Volume::shrink`] has the store end there, or [`Volume::widen`] takes it
@@ -247,7 +273,7 @@ impl Volume {
     ///
     /// # Errors
     /// If the sides are not in sync, or a device fails: then the side that was to leave is stale.
-    pub fn split(&self, mirror: &Mirror, identity: [u8; 16]) -> Result<std::time::Duration> {
+    pub fn split(&self, mirror: &Mirror, identity: [u8; 16]) -> Result<Duration> {
         self.check_writable()?;
         let committer = self.committer.lock();
         self.check_writable()?;

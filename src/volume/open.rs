@@ -210,7 +210,7 @@ impl Volume {
                 // What was read may be what the side had that is lost: the other one is opened as it is.
                 return Volume::open(device, options);
             }
-            device.reached(superblock.epoch.0);
+            device.reached(superblock.epoch.0, superblock.time.0);
         }
         let pager = Pager::new(store, options.cache_bytes);
         let loaded = Loaded::read(&pager, superblock, space_map)?;

@@ -732,7 +732,7 @@ fn an_error_that_says_that_files_are_gone_is_noted_by_the_partner() {
         let [a, b] = together_labels();
         let second = Arc::new(Hooked::over_shared(sims[1].clone(), Gone(op_gone)));
         let mirror = Mirror::together([(sims[0].clone(), a), (second, b)], fresh());
-        mirror.reached(5);
+        mirror.reached(5, 1_000);
         mirror.write_at(16 << 20, &[1; 4096]).unwrap();
         mirror.flush().unwrap();
         let ours = crate::device::mirror::read_label(&*sims[0]).unwrap().unwrap();

@@ -47,6 +47,7 @@ pub fn together_label(side: u64) -> Label {
         current: 99,
         parted_from: 0,
         parted_at: 0,
+        parted_secs: 0,
         earlier: Vec::new(),
         limit_ms: SIDE_LIMIT_MS,
         opened: false,

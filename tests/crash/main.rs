@@ -8,6 +8,7 @@ mod branches;
 mod cuts;
 mod failures;
 mod forks;
+mod late;
 mod lies;
 #[allow(dead_code, reason = "shared with the test program `model`")]
 #[path = "../model/lines.rs"]
@@ -61,6 +62,9 @@ const SIDE_CALLS: u64 = 250;
 const SIDE_FAILURE_CALLS: u64 = 150;
 const SIDE_DAMAGE_CALLS: u64 = 1200;
 const SIDES_STRIDE: u64 = 3;
+/// Histories in which a disk lags or hangs, and the length of each in calls of both disks.
+const LATE_HISTORIES: u64 = 40;
+const LATE_CALLS: u64 = 1200;
 /// Parts into which a workload is cut, so that all processors have work.
 const PARTS: u64 = 8;
 
@@ -313,6 +317,26 @@ fn content_moves_in_the_workload_for_that() {
             "in {calls} calls {copied} bytes were copied out, {moved} came home"
         );
     }
+}
+
+/// One disk after the other lags or hangs while a workload runs, is left out, comes back and is filled, and is late again: nobody
+/// notices, and either disk alone has everything in the end.
+#[test]
+fn a_side_that_lags_or_hangs_and_comes_back() {
+    let (seed, calls) = (number("SNAPFS_SEED", SEED), number("SNAPFS_CRASH_CALLS", LATE_CALLS));
+    let jobs: Vec<u64> = (0..number("SNAPFS_LATE", LATE_HISTORIES)).map(|n| seed * 1000 + n).collect();
+    let (results, wrong) = in_parallel(&jobs, |seed| late::history(*seed, calls));
+    let mut all = late::Tended::default();
+    results.into_iter().for_each(|tended| all += tended);
+    println!("{} histories: {all:?}", jobs.len());
+    assert!(
+        wrong.is_empty(),
+        "{}\n{}",
+        wrong.join("\n"),
+        again("a_side_that_lags_or_hangs_and_comes_back", seed)
+    );
+    let told = [all.hung, all.lagged, all.lost, all.filled];
+    assert!(told.iter().all(|count| *count >= jobs.len() as u64) && all.cut > 0 && all.apart > 0, "{all:?}");
 }
 
 /// Every n-th read, write, flush and promise of space fails on one of two disks, and its power is cut: nobody notices.

@@ -29,7 +29,7 @@ use crate::world::{Excuse, Limits, SIZE, World, open, template};
 const LIMIT_MS: u32 = 600_000;
 
 /// What is left of two disks.
-type Disks = [Option<Arc<Sim>>; 2];
+pub type Disks = [Option<Arc<Sim>>; 2];
 
 /// The labels of two sides that are together.
 pub fn labels() -> [Label; 2] {
@@ -42,6 +42,7 @@ pub fn labels() -> [Label; 2] {
         current: 99,
         parted_from: 0,
         parted_at: 0,
+        parted_secs: 0,
         earlier: Vec::new(),
         limit_ms: LIMIT_MS,
         opened: false,
@@ -61,7 +62,7 @@ fn labelled(sim: Sim) -> [Sim; 2] {
 }
 
 /// A seed that no other opening has.
-fn fresh() -> u64 {
+pub fn fresh() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
@@ -88,7 +89,7 @@ pub fn assemble(sides: Disks) -> Result<MirrorOpening, String> {
 
 impl Recording {
     /// Judges what is left of a mirror.
-    fn judge_sides(
+    pub fn judge_sides(
         &self,
         sides: [Option<Sim>; 2],
         allowed: RangeInclusive<usize>,
@@ -206,7 +207,7 @@ pub fn unwritable(recording: &Recording, every: u64) -> Result<u64, String> {
 }
 
 /// A disk alone must show exactly this.
-fn show(recording: &Recording, disk: Sim, model: &Model) -> Result<(), String> {
+pub fn show(recording: &Recording, disk: Sim, model: &Model) -> Result<(), String> {
     let opening = assemble([Some(Arc::new(disk)), None])?;
     let fs = open(Arc::new(opening.mirror), &Limits::in_steps())?;
     audit(&fs)?;

@@ -9,7 +9,7 @@ use crate::device::{Device, DeviceError, StoreLocation};
 use crate::format::mark::FileBirth;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Mirror {
     /// The side that a read is made on: of those that serve the one with the fewest calls, where each of a slow side counts for
@@ -286,8 +286,17 @@ impl Device for Mirror {
         member.is_none_or(|member| self.lose(&member.side, why))
     }
 
-    fn reached(&self, epoch: u64) {
+    fn reached(&self, epoch: u64, secs: i64) {
         self.reached.store(epoch, SeqCst);
+        self.reached_secs.store(secs, SeqCst);
+    }
+
+    fn side_limit(&self) -> Option<Duration> {
+        self.label().map(|_| self.limit())
+    }
+
+    fn set_side_limit(&self, limit: Duration) -> Result<(), DeviceError> {
+        self.note_limit(limit)
     }
 
     fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), DeviceError> {

@@ -113,6 +113,7 @@ mod tests {
             current,
             parted_from,
             parted_at: 0,
+            parted_secs: 0,
             earlier: Vec::new(),
             limit_ms: 1,
             opened: false,

@@ -159,6 +159,7 @@ impl Mirror {
                 current: self.fresh(),
                 parted_from: 0,
                 parted_at: 0,
+                parted_secs: 0,
                 earlier: Vec::new(),
                 limit_ms,
                 opened: true,

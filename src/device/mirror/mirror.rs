@@ -10,7 +10,7 @@ use crate::format::mirror::{Label, Standing};
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -163,8 +163,9 @@ pub struct Mirror {
     pub(super) traffic: Mutex<Traffic>,
     pub(super) moved: Condvar,
     pub(super) limit_ms: AtomicU64,
-    /// What was committed last, as told.
+    /// What was committed last, as told, and when; 0: that is not known.
     pub(super) reached: AtomicU64,
+    pub(super) reached_secs: AtomicI64,
     /// The side that leaves when the two are parted.
     pub(super) leaving: AtomicUsize,
     /// Sides that take part no more, or never did, as long as somebody may call them or waits for their calls.
@@ -200,6 +201,7 @@ impl Mirror {
             moved: Condvar::new(),
             limit_ms: AtomicU64::new(limit),
             reached: AtomicU64::new(0),
+            reached_secs: AtomicI64::new(0),
             leaving: AtomicUsize::new(1),
             gone: Mutex::default(),
             crew,
@@ -223,9 +225,12 @@ impl Mirror {
         let mut written = mirror.labels.lock();
         let before = written.clone();
         let generation = mirror.fresh();
+        // A power cut may have left another on each.
+        let limit_ms = before.iter().flatten().map(|label| label.limit_ms).next().unwrap_or(u32::MAX);
         let labels = before
             .clone()
-            .map(|label| label.map(|label| label.followed(Standing::Together, generation, reached)));
+            .map(|label| label.map(|label| label.followed(Standing::Together, generation, reached)))
+            .map(|label| label.map(|label| Label { limit_ms, ..label }));
         let replies = mirror.call_each(&members, &[0, 1], Hands::Two, |n| {
             let label = labels[n].clone();
             move |device: &dyn Device| label.map_or(Ok(()), |label| write_label(device, &label))
@@ -259,7 +264,7 @@ impl Mirror {
     }
 
     /// One side that goes on without its partner: its label says so durably before this returns. `reached` is what has been
-    /// committed on it. If the partner was being filled, a new generation begins as well: so what was noted on the partner is known
+    /// committed on it, and when. If the partner was being filled, a new generation begins as well: so what was noted on the partner is known
     /// to be of another history, should this side have been put back to an older time.
     ///
     /// # Errors
@@ -267,12 +272,13 @@ impl Mirror {
     pub fn one_of_two(
         device: Arc<dyn Device>,
         label: Label,
-        reached: u64,
+        (reached, secs): (u64, i64),
         seed: u64,
     ) -> Result<Mirror, DeviceError> {
         let fills = label.standing == Standing::Alone && label.opened;
         let mirror = Mirror::of(device.size(), [Some(device), None], [Some(label), None], seed);
         mirror.reached.store(reached, SeqCst);
+        mirror.reached_secs.store(secs, SeqCst);
         let members = mirror.members.read();
         match fills {
             true => mirror.write_own_label(&members, 0, |ours| ours.begun_again(mirror.fresh(), reached))?,
@@ -290,6 +296,37 @@ impl Mirror {
     #[must_use]
     pub fn time_limit(&self) -> Duration {
         self.limit()
+    }
+
+    /// Has that be another from now on. The labels of all sides that serve say so durably when this returns; one that is being filled
+    /// gets it with its last label, and one that is away when it comes back.
+    pub(super) fn note_limit(&self, limit: Duration) -> Result<(), DeviceError> {
+        let limit_ms = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX).max(1);
+        let members = self.members.read();
+        let mut labels = self.labels.lock();
+        let there = serving(&members);
+        let before = labels.clone();
+        let next = |label: Label| Label { number: label.number + 1, limit_ms, ..label };
+        let new = before.clone().map(|label| label.map(next));
+        if there.is_empty() || there.iter().any(|n| new[*n].is_none()) {
+            return Err(gone());
+        }
+        let replies = self.call_each(&members, &there, Hands::Two, |n| {
+            let label = new[n].clone();
+            move |device: &dyn Device| label.map_or(Ok(()), |label| write_label(device, &label))
+        });
+        self.judge(&members, replies)?;
+        for ((n, before), new) in
+            before.into_iter().enumerate().zip(new).filter(|((n, _), _)| there.contains(n))
+        {
+            labels[n] = match (before, new) {
+                (Some(before), Some(new)) if !is_serving(&members, n) => Some(unproved(&before, new)),
+                (_, new) => new,
+            };
+        }
+        drop(labels);
+        self.limit_ms.store(u64::from(limit_ms), SeqCst);
+        self.announce(&members)
     }
 
     pub(super) fn fresh(&self) -> u64 {
@@ -439,7 +476,8 @@ impl Mirror {
         let reached = self.reached.load(SeqCst);
         let alone = match (label.standing, without) {
             (Standing::Together | Standing::Stale, _) => {
-                label.followed(Standing::Alone, self.fresh(), reached)
+                let parted_secs = self.reached_secs.load(SeqCst);
+                Label { parted_secs, ..label.followed(Standing::Alone, self.fresh(), reached) }
             }
             (Standing::Alone, Some(_)) => label.begun_again(self.fresh(), reached),
             _ => return Ok(()),

@@ -22,6 +22,8 @@ pub struct Present {
     pub label: Option<Label>,
     /// Of its newest superblock.
     pub epoch: u64,
+    /// When that was written, in seconds since 1970 UTC; 0: that is not known.
+    pub secs: i64,
     /// Of the superblock before that.
     pub before: u64,
     /// The number of that superblock.
@@ -53,7 +55,17 @@ impl Present {
         state: u64,
     ) -> Result<Present, MirrorError> {
         let label = read_label(&*device)?;
-        Ok(Present { place: device.describe(), device, label, epoch, before, state, log: 0, lacks: None })
+        Ok(Present {
+            place: device.describe(),
+            device,
+            label,
+            epoch,
+            secs: 0,
+            before,
+            state,
+            log: 0,
+            lacks: None,
+        })
     }
 
     fn stands(&self) -> Option<Standing> {
@@ -127,13 +139,13 @@ pub fn open_sides(
         return Ok(MirrorOpening { mirror: Mirror::solo(first.device, seed), behind: None, warning: None });
     };
     // What was committed on both is what was committed on it, unless somebody knows better.
-    let one_since = |side: Present, behind: Option<Present>, warning: Option<String>, reached: u64| {
+    let one_since = |side: Present, behind: Option<Present>, warning: Option<String>, reached: (u64, i64)| {
         let Some(label) = side.label else { return refused(format!("{} has no label", side.place)) };
         let mirror = Mirror::one_of_two(side.device, label, reached, seed)?;
         Ok(MirrorOpening { mirror, behind, warning })
     };
     let one = |side: Present, behind: Option<Present>, warning: Option<String>| {
-        let reached = side.epoch;
+        let reached = (side.epoch, side.secs);
         one_since(side, behind, warning, reached)
     };
     let theirs = second.as_ref().and_then(|second| Some((second.label.as_ref()?, second.before)));
@@ -162,14 +174,19 @@ pub fn open_sides(
                 "{} has state {} and its partner {} has an older one, {}: that is filled",
                 newer.place, newer.epoch, older.place, older.epoch
             );
-            let reached = newer.epoch.min(older.epoch);
+            let reached = (newer.epoch, newer.secs).min((older.epoch, older.secs));
             one_since(newer, Some(older), Some(warning), reached)
         }
         (Some(Both::Together), Some(second)) if first.lacks.is_some() != second.lacks.is_some() => {
             let (whole, other) = if first.lacks.is_none() { (first, second) } else { (second, first) };
             let lacks = other.lacks.clone().unwrap_or_default();
             // Nothing of that counts.
-            one_since(whole, Some(other), Some(format!("{lacks}: it is filled whole from its partner")), 0)
+            one_since(
+                whole,
+                Some(other),
+                Some(format!("{lacks}: it is filled whole from its partner")),
+                (0, 0),
+            )
         }
         (Some(Both::Together), Some(second)) => {
             let Some(theirs) = second.label else { return refused(format!("{} has no label", second.place)) };

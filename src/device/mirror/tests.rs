@@ -701,6 +701,49 @@ fn two_that_hang() -> ([Arc<Hanging>; 2], Mirror) {
     (disks, mirror)
 }
 
+#[test]
+fn a_limit_that_is_set_is_on_both_sides_whatever_fails() {
+    const LONG: Duration = Duration::from_secs(600);
+    let label_of = |sim: &Sim| read_label(&sim.crash(crate::device::CrashPolicy::DropAll)).unwrap().unwrap();
+    let (sims, mirror) = pair();
+    assert_eq!(mirror.side_limit(), Some(LIMIT));
+    mirror.set_side_limit(LONG).unwrap();
+    let told = sims.clone().map(|sim| label_of(&sim)).map(|l| (l.limit_ms, l.standing, l.current, l.number));
+    assert_eq!(told, [(600_000, Standing::Together, 99, 2); 2]);
+    assert_eq!((mirror.side_limit(), mirror.time_limit()), (Some(LONG), LONG));
+    // A side that does not take it is left out; the other has it, and says that it goes on alone.
+    for (op, lost) in [(Op::Write, 0), (Op::Write, 1), (Op::Flush, 0), (Op::Flush, 1)] {
+        let (sims, mirror) = pair();
+        sims[lost].fail(op, 1, Persistence::Once);
+        mirror.set_side_limit(LONG).unwrap();
+        let ours = label_of(&sims[1 - lost]);
+        assert_eq!(
+            (ours.limit_ms, ours.standing, mirror.sides()),
+            (600_000, Standing::Alone, vec![1 - lost])
+        );
+        mirror.set_side_limit(LIMIT).unwrap();
+        assert_eq!(label_of(&sims[1 - lost]).limit_ms, LIMIT_MS);
+    }
+    // If neither takes it, it is as it was, and can be set again.
+    let (sims, mirror) = pair();
+    sims.iter().for_each(|sim| sim.fail(Op::Write, 1, Persistence::Once));
+    assert!(mirror.set_side_limit(LONG).is_err());
+    assert_eq!(mirror.time_limit(), LIMIT);
+    mirror.set_side_limit(LONG).unwrap();
+    assert_eq!(sims.clone().map(|sim| label_of(&sim).limit_ms), [600_000; 2]);
+    // A power cut between the two labels: the next opening gives both what one of them has.
+    let [a, b] = sims.clone().map(|sim| Arc::new(sim.clone_image()));
+    let other = Label { number: 9, ..label(2) };
+    write_label(&*b, &other).unwrap();
+    let (ours, a, b): (_, Arc<dyn Device>, Arc<dyn Device>) = (label_of(&a), a, b);
+    let mirror = Mirror::opened([(a.clone(), ours), (b.clone(), other)], 5, 7).unwrap();
+    assert_eq!(mirror.time_limit(), LONG);
+    assert_eq!([a, b].map(|side| read_label(&*side).unwrap().unwrap().limit_ms), [600_000; 2]);
+    // One without another side has none.
+    let mirror = Mirror::solo(Arc::new(disk(1)), 3);
+    assert!(mirror.side_limit().is_none() && mirror.set_side_limit(LONG).is_err());
+}
+
 /// A suspended machine, or one disk under both: whichever goes on first, the other is not long after it.
 #[test]
 fn when_both_sides_stand_still_for_longer_than_the_limit_neither_is_lost() {

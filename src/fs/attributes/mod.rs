@@ -14,6 +14,7 @@ mod method;
 mod new;
 mod privileges;
 mod show;
+mod side_limit;
 mod snapshot;
 mod stored;
 mod terms;

@@ -8,6 +8,7 @@ use super::acl::{self, set_acl};
 use super::compression::{self, compression_attribute, set_compression};
 use super::flags;
 use super::layout::{LAYOUT, LAYOUT_HOME, LAYOUT_SOURCE, home_attribute, layout_attribute, set_layout};
+use super::side_limit::{is_side_limit, set_side_limit, side_limit_attribute};
 use super::snapshot::snapshot_attributes;
 use super::stored::{add_xattr, take_xattr, value};
 use super::terms::{set_term, term_attribute, term_of};
@@ -45,6 +46,9 @@ pub fn get_xattr(heads: &Heads, node: NodeId, name: &[u8]) -> Result<Vec<u8>> {
     check_xattr_name(name)?;
     if let Some(term) = term_of(name) {
         return term_attribute(heads, node, term);
+    }
+    if is_side_limit(name) {
+        return side_limit_attribute(heads, node, name);
     }
     match target(node) {
         Target::Snapdir(_) | Target::Clonedir => return Err(Error::NoAttribute),
@@ -111,6 +115,9 @@ pub fn set_xattr(
     if let Some((term, false)) = term_of(name) {
         return set_term(commits, caller, (node, term), value, mode);
     }
+    if is_side_limit(name) {
+        return set_side_limit(&commits.heads, caller, (node, name), Some(value), mode);
+    }
     if name.starts_with(OWN_PREFIX) {
         return Err(Error::NotPermitted);
     }
@@ -148,6 +155,9 @@ pub fn remove_xattr(commits: &Commits, caller: &Caller, node: NodeId, name: &[u8
     }
     if let Some((term, false)) = term_of(name) {
         return set_term(commits, caller, (node, term), b"none", XattrMode::Replace);
+    }
+    if is_side_limit(name) {
+        return set_side_limit(&commits.heads, caller, (node, name), None, XattrMode::Replace);
     }
     let mut change = commits.heads.change(&head)?;
     let mut inode = change.known(ino)?;
