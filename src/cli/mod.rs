@@ -89,6 +89,7 @@ mod schedule_order;
 mod scheduling;
 mod scrub;
 mod scrubber;
+mod sent;
 mod show;
 mod side_filling;
 mod sides;
@@ -113,6 +114,7 @@ mod umount;
 mod undo;
 mod usage;
 mod users;
+mod verifying;
 mod wire;
 
 pub use builtin::Builtin;

@@ -8,7 +8,7 @@ use snapfs::format::age::AgeRecord;
 use snapfs::format::deadlist::{self, DeadEntry};
 use snapfs::format::dirent::NameBucket;
 use snapfs::format::hold::HoldRecord;
-use snapfs::format::hydration::{HydrationRecord, HydrationState};
+use snapfs::format::hydration::{CopyHold, HydrationRecord, HydrationState};
 use snapfs::format::inode::Inode;
 use snapfs::format::job::Job;
 use snapfs::format::leaf::LeafPage;
@@ -284,6 +284,7 @@ fn hydration() -> HydrationRecord {
         about_bytes: 2,
         trouble: b"away".to_vec(),
         user: Some(7),
+        hold: CopyHold::Until(9),
     }
 }
 

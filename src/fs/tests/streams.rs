@@ -607,7 +607,7 @@ fn a_base_that_is_gone_is_one_still_by_what_is_younger() {
             };
             let got = b.receive(&stream).unwrap_or_else(|e| panic!("seed {seed}, {name}: {e}"));
             same_tree((&a, &a.named(&name)), (&b, &got.snapshot), &format!("seed {seed}, {name}"));
-            assert!(a.fs.volume().note_peer([2; 16], a.named(&name).id).unwrap());
+            assert!(a.fs.volume().note_peer([2; 16], a.named(&name).id, (0, b"")).unwrap());
             assert_eq!(a.fs.volume().peers().len(), 1);
             a.fs.delete_snapshot(name.as_bytes()).unwrap();
             if rng.bool() {
@@ -635,7 +635,7 @@ fn what_is_sent_against_a_base_that_is_gone_is_what_has_changed() {
     }
     a.snapshot("one");
     b.receive(&a.send("one", None).0).unwrap();
-    assert!(a.fs.volume().note_peer([2; 16], a.named("one").id).unwrap());
+    assert!(a.fs.volume().note_peer([2; 16], a.named("one").id, (0, b"")).unwrap());
     a.fs.delete_snapshot(b"one").unwrap();
     a.fs.commit().unwrap();
     let handle = a.open(image, RW);
@@ -658,7 +658,7 @@ fn what_is_sent_against_a_base_that_is_gone_is_what_has_changed() {
     same_tree((&a, &a.named("two")), (&b, &got.snapshot), "two");
     // After a rollback it is none.
     let two = a.named("two");
-    assert!(a.fs.volume().note_peer([2; 16], two.id).unwrap());
+    assert!(a.fs.volume().note_peer([2; 16], two.id, (0, b"")).unwrap());
     a.fs.rollback(ROOT, &two, crate::fs::OpenForWriting::CutOff, &crate::fs::Reason::Rollback.into())
         .unwrap();
     a.put(ROOT, "later", b"x");
