@@ -377,6 +377,7 @@ fn samples(name: &str) -> Vec<Vec<u8>> {
         "mount_options" => mount_options(),
         "frame" => frame(),
         "stream" => vec![targets::stream::sample()],
+        "stream_on_base" => vec![targets::stream::sample_on_base()],
         other => panic!("no sample for the target {other}"),
     }
 }
@@ -435,7 +436,7 @@ fn every_target_takes_mutated_bytes() {
         let samples = samples(name);
         samples.iter().for_each(|s| body(s));
         // A whole store takes as long as hundreds of records.
-        let rounds = if ["image", "stream"].contains(&name) { rounds / 10 } else { rounds };
+        let rounds = if ["image", "stream", "stream_on_base"].contains(&name) { rounds / 10 } else { rounds };
         // Each thread draws all inputs, so that they are the same on every machine, and takes its share of them.
         let take = |share: u64| {
             let mut rng = fastrand::Rng::with_seed(seed);
