@@ -144,7 +144,9 @@ fn what_is_received_equals_what_was_sent_snapshot_by_snapshot() {
             if b.fs.volume().knows_homes() && rng.bool() {
                 // What has come goes home there, more or less of it, before the next comes.
                 b.fs.commit().unwrap();
-                came_home += b.fs.bring_content_home(rng.u64(1..80) * 4096).unwrap().moved;
+                for _ in 0..rng.u8(1..6) {
+                    came_home += b.fs.bring_content_home(rng.u64(1..80) * 4096).unwrap().moved;
+                }
             }
             if n == 1 && seed % 4 == 0 {
                 a_clone_beside((&a, &b), &names[rng.usize(..2)], &mut rng, &format!("seed {seed}"));
