@@ -246,7 +246,7 @@ pub(super) fn carry_out(
                             );
                         });
                     }
-                    fs.note_sent(snapshot.id, peer, path.map_or(b"", |path| path))
+                    fs.note_sent(snapshot.id, peer, path.map(Vec::as_slice).unwrap_or_default())
                 }
                 _ => Ok(false),
             };
