@@ -172,7 +172,7 @@ fn what_is_received_equals_what_was_sent_snapshot_by_snapshot() {
             });
         }
     }
-    if histories() >= 1000 {
+    if histories() >= 2000 {
         assert!(odd.len() == 9 && rollbacks > 200 && came_home > 0, "{odd:?}, {rollbacks}, {came_home}");
     }
 }
