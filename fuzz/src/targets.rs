@@ -32,7 +32,7 @@ pub mod stream;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     ("superblock", superblock),
     ("leaf", leaf),
     ("inner", inner_node),
@@ -46,6 +46,7 @@ pub const TARGETS: [Target; 13] = [
     ("mount_options", mount_options),
     ("frame", frame),
     ("stream", stream::stream),
+    ("stream_on_base", stream::stream_on_base),
 ];
 
 /// Two bytes of count in front, then the block.

@@ -668,7 +668,7 @@ mod tests {
     #[test]
     fn what_would_be_ignored_or_never_end_is_refused() {
         let told = |text: &str| Cli::try_parse_from(call(text).1).err().map(|e| e.to_string());
-        for what in ["--clones", "--arrivals", "--trash"] {
+        for what in ["--clones", "--arrivals", "--trash", "--sent"] {
             for how in [
                 "--columns name",
                 "--sort=-name",

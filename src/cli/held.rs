@@ -10,6 +10,7 @@ use super::streaming::TRANSFER_PREFIX;
 use crate::ctl::{Code, Failure};
 use crate::format::ViewId;
 use crate::format::hold::HoldRecord;
+use crate::format::hydration::CopyHold;
 use crate::format::line::LineState;
 use crate::format::provenance::Provenance;
 use crate::fs::{Departure, Fs, HoldTerms, Reached};
@@ -58,8 +59,12 @@ pub(super) fn all_of(fs: &Fs, view: ViewId) -> Vec<Value> {
     let volume = fs.volume();
     let mut all: Vec<Value> = volume.holds_of(view).iter().map(|hold| told_hold(fs, hold)).collect();
     for copy in volume.hydrations_of(view).into_iter().filter(|copy| copy.holds()) {
+        let ends = match copy.hold {
+            CopyHold::Until(ends) => Some(time(fs.time_of_age(ends))),
+            CopyHold::Always | CopyHold::Ended => None,
+        };
         let mut object = json!({
-            "kind": "copy", "tag": "copy", "since": time(copy.begun_secs), "user": copy.user, "expires": null,
+            "kind": "copy", "tag": "copy", "since": time(copy.begun_secs), "user": copy.user, "expires": ends,
         });
         put(&mut object, "to", &copy.path);
         all.push(object);
@@ -99,6 +104,9 @@ fn more_of(hold: &Value) -> String {
     let local = |key: &str| hold[key].as_str().and_then(output::parse_rfc3339).map(output::local);
     let to = names::get(hold, "to").map(|to| format!("to {}", names::shown_bytes(&to)));
     let until = match (local("expires"), hold["kind"].as_str().unwrap_or_default()) {
+        (Some(expires), "copy") => {
+            Some(format!("until that is whole, or until {expires} if it does not go on"))
+        }
         (Some(expires), "receive") => Some(format!("until {expires} unless it goes on")),
         (Some(expires), _) => Some(format!("until {expires}")),
         (None, "copy") => Some("until that is whole".into()),

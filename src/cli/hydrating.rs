@@ -143,7 +143,7 @@ impl Hydrating {
             received(here.unwrap_or(0), about.unwrap_or(record.about_bytes));
         }
         let done = streams::carry_through(&from, to, (resumed, None), gate, &mut |_| true)?;
-        streams::note(&from, to, &order, None)?;
+        streams::note(&from, to, &order, Some(record.path.clone()))?;
         Ok(done)
     }
 

@@ -13,7 +13,7 @@ use crate::clock::{self, Clock};
 use crate::ctl::{Code, Failure};
 use crate::format::hydration::{HydrationRecord, HydrationState};
 use crate::format::{Identity, ViewId};
-use crate::fs::NewHydration;
+use crate::fs::{NewHydration, WentOn};
 use crate::names;
 use crate::ops::{Error, Timestamp};
 use crate::sys::schedule;
@@ -114,7 +114,8 @@ impl Hydrator {
         if let HydrateOrder::Begin { to, rate, user } = order {
             self.begin(view, to, *rate, *user)?;
         } else if *order != HydrateOrder::Status {
-            let copies: Vec<_> = fs.volume().hydrations_of(view).into_iter().filter(|c| c.holds()).collect();
+            let copies: Vec<_> =
+                fs.volume().hydrations_of(view).into_iter().filter(|c| !c.is_whole()).collect();
             if copies.is_empty() {
                 let what = "no copy of it is being made: begin one with --to STORE2";
                 return Err(Failure::new(
@@ -159,8 +160,10 @@ impl Hydrator {
         let (shared, fs) = (&self.shared, &self.shared.work.fs);
         let real = super::apart::real(to).unwrap_or_else(|_| to.to_path_buf());
         // A store that gets another copy just now may be open here.
-        let known =
-            shared.all().into_iter().find(|copy| copy.holds() && copy.path == real.as_os_str().as_bytes());
+        let known = shared
+            .all()
+            .into_iter()
+            .find(|copy| !copy.is_whole() && copy.path == real.as_os_str().as_bytes());
         let about = fs.volume().snapshot_info(view).map_or(0, |info| info.referenced);
         let new = match known {
             Some(copy) => {
@@ -275,7 +278,9 @@ impl Shared {
     fn next(&self) -> Next {
         let (now, delays) = (self.clock.passed(), self.delays.lock());
         let (mut taken, mut soonest) = (BTreeSet::new(), None);
-        for copy in self.all().into_iter().filter(HydrationRecord::holds) {
+        // What is in the trash waits for coming back.
+        let is_there = |copy: &HydrationRecord| self.work.fs.volume().snapshot_info(copy.view).is_some();
+        for copy in self.all().into_iter().filter(|copy| !copy.is_whole() && is_there(copy)) {
             // Those behind it would have to carry more, or could not be made what they are.
             if !taken.insert(copy.store) || copy.state != HydrationState::Running {
                 continue;
@@ -303,16 +308,19 @@ impl Shared {
 
     /// Tries to bring a copy to its end.
     fn attempt(&self, copy: &HydrationRecord) {
-        let (number, volume) = (copy.number, self.work.fs.volume());
+        let (number, fs) = (copy.number, &self.work.fs);
         *self.current.lock() =
             Some(Current { number, before: copy.done_bytes, about: copy.about_bytes, ..Current::default() });
         let pace = Mutex::new((Pace::new(self.clock.passed(), self.moved()), self.clock.passed()));
         let received = |before: u64, about: u64| {
+            // Its store is there: what is to be sent of it is kept.
+            fs.note_hydration(number, (before, about), "", WentOn::Yes);
             self.current.lock().iter_mut().for_each(|now| (now.before, now.about) = (before, about));
         };
         let done = self.work.copy(copy, &|bytes| self.pass(number, bytes as u64, &pace), &received);
         let current = self.current.lock().take().unwrap_or_default();
         let so_far = current.before + current.sent;
+        let went_on = if current.sent > 0 { WentOn::Yes } else { WentOn::No };
         let shown = names::shown_bytes(&copy.path);
         let done = done.and_then(|_| {
             let ended = self.work.fs.finish_hydration(number, so_far);
@@ -323,14 +331,16 @@ impl Shared {
                 self.delays.lock().remove(&number);
                 log::info!("the copy in {shown} is whole: {so_far} bytes");
             }
-            Err(_) if !self.goes_on(number) => volume.note_hydration(number, so_far, current.about, ""),
+            Err(_) if !self.goes_on(number) => {
+                fs.note_hydration(number, (so_far, current.about), "", went_on);
+            }
             Err(f) => {
                 let after = self.delay(number, current.sent > 0);
                 log::warn!(
                     "the copy in {shown} does not go on: {f}; the next try is in {} s",
                     after.as_secs()
                 );
-                volume.note_hydration(number, so_far, current.about, &f.message);
+                fs.note_hydration(number, (so_far, current.about), &f.message, went_on);
             }
         }
     }
@@ -382,7 +392,8 @@ impl Shared {
             current.clone()
         };
         if is_due {
-            self.work.fs.volume().note_hydration(number, so_far.before + so_far.sent, so_far.about, "");
+            let bytes = (so_far.before + so_far.sent, so_far.about);
+            self.work.fs.note_hydration(number, bytes, "", WentOn::Yes);
         }
         if !wait.is_zero() {
             self.wait(orders, Some(wait));

@@ -28,6 +28,10 @@ pub(super) struct ListArgs {
     /// List what was deleted and can be brought back alone: snapshots of the line, and clones as .clones/NAME
     #[arg(long, conflicts_with_all = ["clones", "arrivals"], conflicts_with_all = CHOICES)]
     pub(super) trash: bool,
+    /// List what each other store was sent last alone: where that store was, when, and whether the snapshot is here still. It
+    /// holds nothing, and what is sent there next is told against it
+    #[arg(long, conflicts_with_all = ["clones", "arrivals", "trash"], conflicts_with_all = CHOICES)]
+    pub(super) sent: bool,
     #[command(flatten)]
     pub(super) choice: ListChoice,
     #[command(flatten)]

@@ -92,6 +92,7 @@ mod schedule_order;
 mod scheduling;
 mod scrub;
 mod scrubber;
+mod sent;
 mod served;
 mod show;
 mod side_filling;
@@ -120,6 +121,7 @@ mod umount;
 mod undo;
 mod usage;
 mod users;
+mod verifying;
 mod wire;
 
 pub use builtin::Builtin;

@@ -4,8 +4,8 @@ use super::args::{self, Cli, Method, Style, Verb};
 use super::engine::Backend;
 use super::{
     changes, delete, diff, freeze, holds, hydrate, merge, mirror, mount, paths, properties, purge, rescue,
-    restore, rollback, schedule, scrub, show, snapshots, space, stores, streams, trash, trial, umount, undo,
-    usage,
+    restore, rollback, schedule, scrub, sent, show, snapshots, space, stores, streams, trash, trial, umount,
+    undo, usage, verifying,
 };
 use crate::ctl::{Code, Failure};
 use clap::FromArgMatches;
@@ -87,6 +87,7 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Create(a) if a.method == Some(Method::Background) => hydrate::create(a),
         Verb::Create(a) => snapshots::create(backend, a),
         Verb::List(a) if a.trash => trash::list(backend, &a.target, a.json.json),
+        Verb::List(a) if a.sent => sent::list(backend, &a.target, a.json.json),
         Verb::List(a) => snapshots::list(backend, a),
         Verb::Rename(a) => snapshots::rename(a),
         Verb::Delete(a) if a.trash => trash::empty(&a.target, &a.names, a.json.json),
@@ -100,7 +101,7 @@ fn dispatch(backend: &dyn Backend, verb: &Verb) -> Result<u8, Failure> {
         Verb::Undo(a) => return undo::run(a),
         Verb::Send(a) => streams::send(backend, a),
         Verb::Receive(a) => streams::receive(backend, a),
-        Verb::Verify(a) => return streams::verify(backend, a),
+        Verb::Verify(a) => return verifying::verify(backend, a),
         Verb::Set(a) => properties::set(a),
         Verb::Get(a) => properties::get(a),
         Verb::Status(a) => stores::status(a),

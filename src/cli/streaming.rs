@@ -236,7 +236,8 @@ pub(super) fn carry_out(
             let noted = match Identity::parse(peer) {
                 Some(Identity(peer)) if !fs.volume().is_read_only() => {
                     let is_path = |path: &&Vec<u8>| path.len() <= STORE_PATH_MAX && path.starts_with(b"/");
-                    if let Some(path) = path.as_ref().filter(is_path) {
+                    let path = path.as_ref().filter(is_path);
+                    if let Some(path) = path {
                         // The copy is there, whether there is room for a word about it or not.
                         fs.note_copy(snapshot.id, peer, path).unwrap_or_else(|e| {
                             log::warn!(
@@ -245,11 +246,11 @@ pub(super) fn carry_out(
                             );
                         });
                     }
-                    fs.volume().note_peer(peer, snapshot.id)
+                    fs.note_sent(snapshot.id, peer, path.map(Vec::as_slice).unwrap_or_default())
                 }
                 _ => Ok(false),
             };
-            Ok(json!({"noted": noted.map_err(|e| told_name(&snapshot.name, &e.into()))?}))
+            Ok(json!({"noted": noted.map_err(|e| told_name(&snapshot.name, &e))?}))
         }
         StreamOrder::Hold { at, view, store: other, path, user } => {
             let snapshot = find(fs, *at, view)?;
@@ -514,20 +515,25 @@ fn identities(fs: &Fs, store: &Path, at: NodeId, all: bool) -> Result<Value, Fai
         object
     });
     let rows: Vec<Value> = rows.collect();
-    let peers: Vec<Value> = volume.peers().iter().map(encode_peer).collect();
+    let peers: Vec<Value> = volume.peers().iter().map(|peer| encode_peer(fs, peer)).collect();
     Ok(json!({"store": Identity(volume.uuid()).to_string(), "snapshots": rows, "peers": peers}))
 }
 
 /// What another store has.
-fn encode_peer(peer: &PeerRecord) -> Value {
+fn encode_peer(fs: &Fs, peer: &PeerRecord) -> Value {
     let mut object = json!({
         "store": Identity(peer.store).to_string(),
         "identity": peer.identity.to_string(),
         "line": peer.line.0,
         "secs": peer.created.0,
         "nanos": peer.created.1,
+        "sent_secs": Some(peer.sent_secs).filter(|secs| *secs != 0),
+        "here": fs.volume().find_identity(peer.identity).is_some(),
     });
     names::put(&mut object, "name", OsStr::from_bytes(&peer.name));
+    if !peer.path.is_empty() {
+        names::put(&mut object, "to", OsStr::from_bytes(&peer.path));
+    }
     object
 }
 

@@ -1,8 +1,8 @@
-//! `send`, `receive`, `verify`: snapshots from one store to another, mounted or not, and copies held against each other.
+//! `send`, `receive`: snapshots from one store to another, mounted or not.
 
 use super::engine::{Backend, Engine, OpenFor, StoreOptions, StreamOrder};
 use super::served;
-use super::stream_args::{ReceiveArgs, SendArgs, VerifyArgs};
+use super::stream_args::{ReceiveArgs, SendArgs};
 use super::{apart, making, output, pipe, streaming, usage};
 use crate::ctl::{Client, Code, Failure};
 use crate::fs::{Fs, first_of};
@@ -11,7 +11,7 @@ use crate::ops::NodeId;
 use crate::sys::family::{self, signals};
 use crate::sys::process::effective_uid;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal, Read, Write};
 use std::net::Shutdown;
@@ -20,12 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const DIFFERENT: u8 = 3;
-/// Paths that are told at most of what differs.
-const PATHS_MAX: usize = 50;
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
-/// Bytes of a row of sums: inode and sum.
-const ROW_BYTES: usize = 24;
 
 /// Told how far it is; says whether to go on.
 type Progress<'p> = &'p mut (dyn FnMut(Value) -> bool + Send);
@@ -216,7 +211,7 @@ impl Write for Outlet {
 }
 
 /// What printing has come to.
-fn written(result: Result<(), String>) -> Result<(), Failure> {
+pub(super) fn written(result: Result<(), String>) -> Result<(), Failure> {
     result.map_err(|e| Failure::new(Code::Other, e))
 }
 
@@ -267,16 +262,8 @@ fn order_of(args: &SendArgs) -> StreamOrder {
 pub(super) fn send(backend: &dyn Backend, args: &SendArgs) -> Result<(), Failure> {
     if let Some(path) = &args.to {
         let as_name = args.as_name.as_ref().map(|name| name.as_bytes().to_vec());
-        let from = StoreEnd::open(backend, &args.target, OpenFor::LookAsMounted)?;
-        let done = from.open_other(backend, path).and_then(|to| {
-            let end = OtherEnd { end: &to, path };
-            let done = settled(&from, order_of(args))
-                .and_then(|order| against_common(&from, &to, order))
-                .and_then(|order| carry(&from, &end, &order, as_name, args.json.json));
-            done.and_then(|done| to.close().map(|()| done))
-        });
-        from.close()?;
-        return tell_received(&done?, args.json.json);
+        let done = send_to(backend, (&args.target, order_of(args)), (path, as_name), args.json.json)?;
+        return tell_received(&done, args.json.json);
     }
     if io::stdout().is_terminal() {
         return Err(usage::wrong(
@@ -353,11 +340,14 @@ pub(super) fn note(
     order: &StreamOrder,
     path: Option<Vec<u8>>,
 ) -> Result<(), Failure> {
-    let StreamOrder::Send { at, view, .. } = order else { return Ok(()) };
-    let told = to.ask(&StreamOrder::Identities { at: NodeId::ROOT, all: false })?;
-    let Some(store) = told["store"].as_str() else { return Ok(()) };
-    let noted = StreamOrder::Note { at: *at, view: view.clone(), store: store.to_string(), path };
-    from.ask(&noted).map(drop)
+    noted(to, order, path)?.map_or(Ok(()), |noted| from.ask(&noted).map(drop))
+}
+
+/// The order that does so.
+fn noted(to: &StoreEnd, order: &StreamOrder, path: Option<Vec<u8>>) -> Result<Option<StreamOrder>, Failure> {
+    let StreamOrder::Send { at, view, .. } = order else { return Ok(None) };
+    let store = store_of(to)?.as_str().map(str::to_string);
+    Ok(store.map(|store| StreamOrder::Note { at: *at, view: view.clone(), store, path }))
 }
 
 /// Where a store is that was found at a path: absolute, and its own and not that of a mount, where it may not be tomorrow.
@@ -384,18 +374,42 @@ pub(super) fn copy(
     path: &Path,
     json: bool,
 ) -> Result<(), Failure> {
-    let from = StoreEnd::open(backend, target, OpenFor::LookAsMounted)?;
     let order =
         StreamOrder::Send { at: NodeId::ROOT, view: name.as_bytes().to_vec(), from: None, resume: None };
+    let done = send_to(backend, (target, order), (path, None), json)?;
+    tell_received(&done, json)
+}
+
+/// Carries a snapshot from the one store to the other, and notes it in the first.
+fn send_to(
+    backend: &dyn Backend,
+    (target, order): (&Path, StreamOrder),
+    (path, as_name): (&Path, Option<Vec<u8>>),
+    json: bool,
+) -> Result<Value, Failure> {
+    let from = StoreEnd::open(backend, target, OpenFor::LookAsMounted)?;
     let done = from.open_other(backend, path).and_then(|to| {
         let end = OtherEnd { end: &to, path };
         let done = settled(&from, order)
             .and_then(|order| against_common(&from, &to, order))
-            .and_then(|order| carry(&from, &end, &order, None, json));
+            .and_then(|order| carry(&from, &end, &order, as_name, json));
         done.and_then(|done| to.close().map(|()| done))
     });
+    let was_opened = matches!(from, StoreEnd::Opened(_));
     from.close()?;
-    tell_received(&done?, json)
+    let (done, noted) = done?;
+    if let Some(noted) = noted.filter(|_| was_opened) {
+        // While it was sent it was only looked at, so that others could, too.
+        let store = StoreEnd::open(backend, target, OpenFor::Work);
+        let told = store.and_then(|store| store.ask(&noted).and_then(|_| store.close()));
+        if let Err(f) = told {
+            eprintln!(
+                "snapfs: the copy is whole, but nothing is noted of it in {}: {f}",
+                names::shown(target)
+            );
+        }
+    }
+    Ok(done)
 }
 
 /// Has the daemon of the sender hold a snapshot for what goes to another store, if there is one: nobody else can delete it
@@ -410,22 +424,49 @@ fn hold(from: &StoreEnd, other: &OtherEnd<'_>, order: &StreamOrder) -> Result<Op
 }
 
 /// Carries a snapshot from one store to another. A transfer of it that was cut off goes on by itself. It is held meanwhile, and
-/// for a week if something waits for the rest of it.
+/// for a week from then on if something waits for the rest of it: also what another one has brought, or brings now. What the
+/// store has to note of it comes with what is told.
 fn carry(
     from: &StoreEnd,
     other: &OtherEnd<'_>,
     order: &StreamOrder,
     as_name: Option<Vec<u8>>,
     json: bool,
-) -> Result<Value, Failure> {
+) -> Result<(Value, Option<StreamOrder>), Failure> {
     let release = hold(from, other, order)?;
     let done = carry_held(from, other, order, as_name, json);
-    let goes_on = |order| matches!(order, StreamOrder::Send { resume: Some(_), .. });
-    // Of a store that cannot be asked any more it is not known: then somebody may go on.
-    let is_over = done.is_ok() || resumed(from, other.end, order).is_ok_and(|order| !goes_on(order));
-    match release.filter(|_| is_over).map_or(Ok(json!({})), |release| from.ask(&release)) {
-        Err(f) if done.is_ok() => Err(f),
-        _ => done,
+    let Some(release) = release else { return done };
+    if done.is_ok() {
+        from.ask(&release)?;
+        return done;
+    }
+    let kept = match waits_for_rest(from, other.end, order) {
+        Rest::None => from.ask(&release).map(drop),
+        Rest::Waits => hold(from, other, order).map(drop),
+        Rest::Comes => Ok(()),
+    };
+    kept.unwrap_or_else(|f| log::debug!("the hold of a transfer that has failed stays as it is: {f}"));
+    done
+}
+
+/// What another store has of a snapshot that it does not have.
+enum Rest {
+    None,
+    /// It waits for what is missing. So does what is not known, of a store that cannot be asked any more.
+    Waits,
+    /// Somebody brings that.
+    Comes,
+}
+
+fn waits_for_rest(from: &StoreEnd, to: &StoreEnd, order: &StreamOrder) -> Rest {
+    let StreamOrder::Send { at, view, .. } = order else { return Rest::None };
+    let asked = from.ask(&StreamOrder::Number { at: *at, view: view.clone(), from: None });
+    let (Ok(own), Ok(all)) = (asked, to.ask(&StreamOrder::Arrivals)) else { return Rest::Waits };
+    let mut all = all.as_array().into_iter().flatten();
+    match all.find(|arrival| arrival["identity"] == own["identity"]) {
+        None => Rest::None,
+        Some(arrival) if arrival["active"] == true => Rest::Comes,
+        Some(_) => Rest::Waits,
     }
 }
 
@@ -435,15 +476,16 @@ fn carry_held(
     order: &StreamOrder,
     as_name: Option<Vec<u8>>,
     json: bool,
-) -> Result<Value, Failure> {
+) -> Result<(Value, Option<StreamOrder>), Failure> {
     let to = other.end;
     let done = carry_now(from, to, resumed(from, to, order)?, as_name, json)?;
     if done["was_here"] == true && store_of(from)? == store_of(to)? {
         let what = "the other store is this one: nothing was copied, and a copy has to be in another store";
         return Err(Failure::new(Code::Invalid, what));
     }
-    note(from, to, order, Some(place_of(to, other.path)?))?;
-    Ok(done)
+    let noted = noted(to, order, Some(place_of(to, other.path)?))?;
+    noted.iter().try_for_each(|noted| from.ask(noted).map(drop))?;
+    Ok((done, noted))
 }
 
 /// By what a store is known everywhere.
@@ -606,74 +648,4 @@ fn tell_when_ended(target: &Path) {
         // Then it ends without a word.
         let _ = family::let_signals_come(&ENDS);
     }
-}
-
-pub(super) fn verify(backend: &dyn Backend, args: &VerifyArgs) -> Result<u8, Failure> {
-    let here = StoreEnd::open(backend, &args.target, OpenFor::LookAsMounted)?;
-    let done = StoreEnd::open(backend, &args.with, OpenFor::LookAsMounted).and_then(|there| {
-        let done = compare(&here, &there, args);
-        done.and_then(|done| there.close().map(|()| done))
-    });
-    here.close()?;
-    done
-}
-
-/// Sums of a view by inode, and what was told of it.
-fn sums(end: &StoreEnd, order: &StreamOrder) -> Result<(Value, BTreeMap<u64, u128>), Failure> {
-    let mut bytes = Vec::new();
-    let told = end.run(order, &mut io::empty(), &mut bytes, &mut |_| true)?;
-    let word = |row: &[u8]| row.iter().rev().fold(0u128, |sum, byte| sum << 8 | u128::from(*byte));
-    let rows = bytes.chunks_exact(ROW_BYTES).map(|row| (word(&row[..8]) as u64, word(&row[8..])));
-    Ok((told, rows.collect()))
-}
-
-fn compare(here: &StoreEnd, there: &StoreEnd, args: &VerifyArgs) -> Result<u8, Failure> {
-    let view = Some(args.view.as_bytes().to_vec());
-    let (mine, ours) = sums(here, &StreamOrder::Sums { at: NodeId::ROOT, view, identity: None })?;
-    let identity = mine["identity"].as_str().map(str::to_string);
-    let wanted = StreamOrder::Sums { at: NodeId::ROOT, view: None, identity };
-    let (copy, theirs) = sums(there, &wanted).map_err(|f| match f.code {
-        Code::NotFound => {
-            let what = format!("no copy of '{}' is in it", names::shown(&args.view));
-            Failure::new(Code::NotFound, format!("{}: {what}", names::shown(&args.with)))
-        }
-        _ => f,
-    })?;
-    let differs = ours.iter().filter(|(ino, sum)| theirs.get(ino) != Some(sum)).map(|(ino, _)| *ino);
-    let more = theirs.keys().filter(|ino| !ours.contains_key(ino)).copied();
-    let inodes: Vec<u64> = differs.chain(more).collect();
-    let is_same = mine["digest"] == copy["digest"] && inodes.is_empty();
-    let some: Vec<u64> = inodes.iter().copied().take(PATHS_MAX).collect();
-    let paths = if some.is_empty() {
-        json!([])
-    } else {
-        here.ask(&StreamOrder::Paths { at: NodeId::ROOT, view: args.view.as_bytes().to_vec(), inodes: some })?
-    };
-    if args.json.json {
-        let object = json!({
-            "same": is_same, "identity": mine["identity"], "digest": mine["digest"], "copy_digest": copy["digest"],
-            "inodes": ours.len(), "different": inodes.len(), "paths": paths,
-        });
-        written(output::print_json(&object))?;
-    } else if is_same {
-        let shown = names::shown(&args.view);
-        written(output::print(&format!(
-            "'{shown}' and its copy are the same: {}\n",
-            output::counted(ours.len() as u64, "inode")
-        )))?;
-    } else {
-        let mut text = format!(
-            "'{}' and its copy differ in {}:\n",
-            names::shown(&args.view),
-            output::counted(inodes.len() as u64, "inode")
-        );
-        for path in paths.as_array().into_iter().flatten() {
-            text += &format!(
-                "{}\n",
-                names::get(path, "path").map(|p| names::shown_bytes(&p)).unwrap_or_default()
-            );
-        }
-        written(output::print(&text))?;
-    }
-    Ok(if is_same { 0 } else { DIFFERENT })
 }

@@ -47,6 +47,17 @@ impl HydrationState {
     }
 }
 
+/// For how long the snapshot is kept for a copy that is not whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CopyHold {
+    /// Until it is whole or given up: so those of programs that knew no end.
+    Always,
+    /// Until the store has this age, in seconds, not 0.
+    Until(u64),
+    /// No longer.
+    Ended,
+}
+
 /// A copy.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HydrationRecord {
@@ -74,6 +85,8 @@ pub struct HydrationRecord {
     pub trouble: Vec<u8>,
     /// Who asked for it: the number of a user, where it is known.
     pub user: Option<u32>,
+    /// For how long it holds the snapshot.
+    pub hold: CopyHold,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -90,20 +103,36 @@ struct RawHydration {
     path_len: le::U16,
     trouble_len: le::U16,
     state: u8,
-    has_user: u8,
+    marks: u8,
     reserved: [u8; 2],
 }
 const RAW_BYTES: usize = 80;
 const _: () = assert!(size_of::<RawHydration>() == RAW_BYTES);
+/// What is there behind the sentence, as bits of the marks.
+const HAS_USER: u8 = 1;
+const HAS_END: u8 = 2;
 
 impl HydrationRecord {
-    /// True while the snapshot is needed for it.
-    pub fn holds(&self) -> bool {
-        self.state != HydrationState::Whole
+    /// True if all of it is there.
+    pub fn is_whole(&self) -> bool {
+        self.state == HydrationState::Whole
     }
 
-    /// To the value of a meta tree item: 80 bytes, the path, the sentence, and the user if that is known.
+    /// True while the snapshot is kept for it.
+    pub fn holds(&self) -> bool {
+        !self.is_whole() && self.hold != CopyHold::Ended
+    }
+
+    /// To the value of a meta tree item: 80 bytes, the path, the sentence, the end of its hold if it has one, and the user if that
+    /// is known.
     pub fn encode(&self) -> Vec<u8> {
+        let ends = match self.hold {
+            CopyHold::Always => None,
+            CopyHold::Until(age) => Some(age),
+            CopyHold::Ended => Some(0),
+        };
+        let user = if self.user.is_some() { HAS_USER } else { 0 };
+        let marks = user | if ends.is_some() { HAS_END } else { 0 };
         let raw = RawHydration {
             number: self.number.into(),
             view: self.view.0.into(),
@@ -116,12 +145,13 @@ impl HydrationRecord {
             path_len: (self.path.len() as u16).into(),
             trouble_len: (self.trouble.len() as u16).into(),
             state: self.state.number(),
-            has_user: self.user.is_some().into(),
+            marks,
             reserved: [0; 2],
         };
         let mut out = raw.as_bytes().to_vec();
         out.extend_from_slice(&self.path);
         out.extend_from_slice(&self.trouble);
+        ends.iter().for_each(|ends| out.extend_from_slice(&ends.to_le_bytes()));
         self.user.iter().for_each(|user| out.extend_from_slice(&user.to_le_bytes()));
         out
     }
@@ -131,11 +161,27 @@ impl HydrationRecord {
         let Ok((raw, rest)) = RawHydration::read_from_prefix(bytes) else {
             return bad!("hydration record has {} bytes, fewer than {RAW_BYTES}", bytes.len());
         };
-        let (rest, user) = match (raw.has_user, rest.split_last_chunk::<4>()) {
-            (0, _) => (rest, None),
-            (1, Some((rest, user))) => (rest, Some(u32::from_le_bytes(*user))),
-            (has_user, _) => return bad!("hydration record with a mark {has_user} of a user"),
-        };
+        let (marks, mut rest, mut user, mut hold) = (raw.marks, rest, None, CopyHold::Always);
+        if marks & !(HAS_USER | HAS_END) != 0 {
+            return bad!("hydration record with marks {marks}");
+        }
+        if marks & HAS_USER != 0 {
+            let Some((front, last)) = rest.split_last_chunk() else {
+                return bad!("the user in a hydration record is cut off");
+            };
+            (rest, user) = (front, Some(u32::from_le_bytes(*last)));
+        }
+        if marks & HAS_END != 0 {
+            let Some((front, last)) = rest.split_last_chunk() else {
+                return bad!("the end of the hold in a hydration record is cut off");
+            };
+            hold = match u64::from_le_bytes(*last) {
+                0 => CopyHold::Ended,
+                age if age < COUNTER_MAX => CopyHold::Until(age),
+                age => return bad!("a copy that holds its snapshot until {age}"),
+            };
+            rest = front;
+        }
         let Some((path, trouble)) = rest.split_at_checked(raw.path_len.get().into()) else {
             return bad!("the path in a hydration record is cut off");
         };
@@ -167,6 +213,7 @@ impl HydrationRecord {
             about_bytes: raw.about_bytes.get(),
             trouble: trouble.to_vec(),
             user,
+            hold,
         })
     }
 }
@@ -177,8 +224,15 @@ mod tests {
 
     #[test]
     fn round_trip_and_damage() {
+        use CopyHold::*;
         use HydrationState::*;
-        for (state, user) in [(Running, None), (Paused, Some(0)), (Whole, Some(u32::MAX))] {
+        for (state, user, hold) in [
+            (Running, None, Always),
+            (Running, None, Until(COUNTER_MAX - 1)),
+            (Paused, Some(0), Until(1)),
+            (Paused, Some(0), Ended),
+            (Whole, Some(u32::MAX), Always),
+        ] {
             let record = HydrationRecord {
                 number: 1,
                 view: ViewId(2),
@@ -192,12 +246,13 @@ mod tests {
                 about_bytes: 7,
                 trouble: b"it is away".to_vec(),
                 user,
+                hold,
             };
             let bytes = record.encode();
             assert_eq!(HydrationRecord::decode(&bytes), Ok(record.clone()));
             (0..bytes.len())
                 .for_each(|len| assert!(HydrationRecord::decode(&bytes[..len]).is_err(), "at {len}"));
-            assert_eq!(record.holds(), state != HydrationState::Whole);
+            assert_eq!(record.holds(), state != HydrationState::Whole && hold != Ended);
             let wrong = [
                 HydrationRecord { number: 0, ..record.clone() },
                 HydrationRecord { view: ViewId(0), ..record.clone() },
@@ -205,7 +260,8 @@ mod tests {
                 HydrationRecord { path: b"relative".to_vec(), ..record.clone() },
                 HydrationRecord { path: b"/\0".to_vec(), ..record.clone() },
                 HydrationRecord { path: [b'/'; STORE_PATH_MAX + 1].to_vec(), ..record.clone() },
-                HydrationRecord { trouble: vec![0; TROUBLE_BYTES_MAX + 1], ..record },
+                HydrationRecord { trouble: vec![0; TROUBLE_BYTES_MAX + 1], ..record.clone() },
+                HydrationRecord { hold: Until(COUNTER_MAX), ..record },
             ];
             wrong.iter().for_each(|record| assert!(HydrationRecord::decode(&record.encode()).is_err()));
             for at in [76, 77, 78, 79] {

@@ -517,7 +517,7 @@ fn take_range(rest: &mut &[u8]) -> Result<(u64, u64), FormatError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::hydration::HydrationState;
+    use crate::format::hydration::{CopyHold, HydrationState};
     use crate::format::view::Consistency;
     use crate::format::{Kind, Slot};
 
@@ -586,6 +586,7 @@ mod tests {
             }),
             Effect::DropLine(LineId(2)),
             Effect::SetHydration(HydrationRecord {
+                hold: CopyHold::Until(99),
                 user: Some(7),
                 number: 3,
                 view: ViewId(5),

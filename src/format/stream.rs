@@ -22,6 +22,8 @@ pub const PAYLOAD_BYTES_MAX: usize = 2 << 20;
 pub const ITEM_BYTES_MAX: usize = 64 << 10;
 /// Version of streams that this program makes; it takes no other.
 pub const VERSION: u32 = 1;
+/// Older snapshots that a stream names at most.
+pub const OLDER_MAX: usize = 1024;
 /// No inode of a stream has this number or a greater one: half of all numbers stay with the store that receives it.
 pub const INO_END: Ino = Ino(Ino::END.0 / 2);
 
@@ -158,6 +160,9 @@ pub struct StreamBegin {
     pub line_name: Vec<u8>,
     /// Why the snapshot was made, and by whom.
     pub provenance: Provenance,
+    /// If it is told against something: what the line has that is older than the snapshot and could be the base as well, newest
+    /// first. No part of the number of the stream.
+    pub older: Vec<Identity>,
 }
 
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -178,7 +183,8 @@ struct RawBegin {
     name_len: le::U16,
     base_name_len: le::U16,
     line_name_len: le::U16,
-    reserved2: [u8; 6],
+    older: le::U16,
+    reserved2: [u8; 4],
 }
 const BEGIN_BYTES: usize = 104;
 const _: () = assert!(size_of::<RawBegin>() == BEGIN_BYTES);
@@ -214,13 +220,15 @@ impl StreamBegin {
             name_len: (self.name.len() as u16).into(),
             base_name_len: (self.base_name.len() as u16).into(),
             line_name_len: (self.line_name.len() as u16).into(),
-            reserved2: [0; 6],
+            older: (self.older.len() as u16).into(),
+            reserved2: [0; 4],
         };
         let mut out = raw.as_bytes().to_vec();
         [&self.name, &self.base_name, &self.line_name]
             .into_iter()
             .for_each(|name| out.extend_from_slice(name));
         self.provenance.encode(&mut out);
+        self.older.iter().for_each(|identity| out.extend_from_slice(&identity.0));
         out
     }
 
@@ -241,6 +249,8 @@ impl StreamBegin {
         };
         let names = [name(raw.name_len)?, name(raw.base_name_len)?, name(raw.line_name_len)?];
         let provenance = Provenance::take(&mut rest)?;
+        let older = take_bytes(&mut rest, usize::from(raw.older.get()) * 16)?;
+        let older: Vec<_> = older.as_chunks::<16>().0.iter().map(|bytes| Identity(*bytes)).collect();
         let base = (raw.base != [0; 16]).then_some(Identity(raw.base));
         let epoch = raw.epoch.get();
         let against = match (raw.against, base) {
@@ -254,8 +264,11 @@ impl StreamBegin {
         };
         let [name, base_name, line_name] = names;
         let whole = rest.is_empty() && !name.is_empty() && raw.created_nanos.get() < 1_000_000_000;
-        if !whole || raw.reserved != [0; 2] || raw.reserved2 != [0; 6] || raw.goes_on_at.get() == 0 {
+        if !whole || raw.reserved != [0; 2] || raw.reserved2 != [0; 4] || raw.goes_on_at.get() == 0 {
             return bad!("the beginning of a stream has no name, no time, no next packet, or bytes too many");
+        }
+        if older.len() > OLDER_MAX || against == Against::Nothing && !older.is_empty() {
+            return bad!("a stream names {} older snapshots", older.len());
         }
         if raw.identity == [0; 16] || base == Some(Identity(raw.identity)) {
             return bad!("a stream of a snapshot without an identity of its own");
@@ -273,6 +286,7 @@ impl StreamBegin {
             base_name,
             line_name,
             provenance,
+            older,
         })
     }
 }
@@ -614,6 +628,7 @@ mod tests {
             base_name: b"sunday".to_vec(),
             line_name: Vec::new(),
             provenance: Provenance { description: b"why".to_vec(), ..Provenance::default() },
+            older: vec![Identity([8; 16]), Identity([9; 16])],
         }
     }
 
@@ -657,7 +672,8 @@ mod tests {
         for begin in [
             begin(),
             StreamBegin { against: Against::Base, ..begin() },
-            StreamBegin { against: Against::Nothing, base: None, ..begin() },
+            StreamBegin { against: Against::Nothing, base: None, older: Vec::new(), ..begin() },
+            StreamBegin { older: vec![Identity([8; 16]); OLDER_MAX], ..begin() },
         ] {
             assert_eq!(StreamBegin::decode(&begin.encode()), Ok(begin.clone()));
             let record = ArrivalRecord { begin, next: 4, received_bytes: 5 };
@@ -689,6 +705,12 @@ mod tests {
     fn what_is_cut_or_impossible_is_refused() {
         let whole = begin().encode();
         (0..whole.len()).for_each(|len| assert!(StreamBegin::decode(&whole[..len]).is_err(), "cut at {len}"));
+        let named = |against, base, older| {
+            let older = vec![Identity([8; 16]); older];
+            StreamBegin::decode(&StreamBegin { against, base, older, ..begin() }.encode())
+        };
+        assert!(named(Against::Base, Some(Identity([2; 16])), OLDER_MAX + 1).is_err());
+        assert!(named(Against::Nothing, None, 1).is_err());
         for change in changes() {
             let mut bytes = Vec::new();
             change.put(&mut bytes);

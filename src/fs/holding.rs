@@ -7,7 +7,6 @@ use crate::format::ViewId;
 use crate::format::hold::HoldRecord;
 use crate::format::provenance::Provenance;
 use crate::ops::{Error, NodeId, Result};
-use crate::volume::ReserveFor;
 use std::sync::Arc;
 
 impl Fs {
@@ -38,17 +37,14 @@ impl Fs {
         self.past.release(&*self.heads.at(at)?, view, tag)
     }
 
-    /// Holds a snapshot, of whatever line, for a transfer: one of that tag that it has gets the new end.
+    /// Holds a snapshot, of whatever line, for a transfer: in place of one of that tag that it has, all at once.
     pub fn hold_for_transfer(
         &self,
         view: ViewId,
         terms: &HoldTerms<'_>,
         by: &Provenance,
     ) -> Result<HoldRecord> {
-        // What is refused for want of room keeps the old one.
-        self.past.have_room_ahead(ReserveFor::Record, &[])?;
-        self.release_transfer(view, terms.tag)?;
-        self.past.hold(&*self.head_of(view)?, view, terms, by)
+        self.past.renew_hold(&*self.head_of(view)?, view, terms, by)
     }
 
     /// Lets it go; false if there is none.

@@ -3,7 +3,7 @@
 //! Who makes them, and how they travel, is decided above. What is changed here is durable when it returns.
 
 use super::file_system::Fs;
-use crate::format::hydration::{HydrationRecord, HydrationState};
+use crate::format::hydration::{CopyHold, HydrationRecord, HydrationState};
 use crate::format::{Ino, LineId, ViewId};
 use crate::ops::{NodeId, Result};
 use crate::volume::VolumeError;
@@ -25,8 +25,17 @@ pub struct NewHydration {
     pub user: Option<u32>,
 }
 
+/// Whether a copy has come further.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WentOn {
+    /// It has, or its store was found.
+    Yes,
+    /// It has not.
+    No,
+}
+
 impl Fs {
-    /// Begins a copy: its snapshot stays until it is whole.
+    /// Begins a copy: its snapshot stays until it is whole, or does not go on for [`COPY_KEPT_SECS`](super::past::COPY_KEPT_SECS).
     pub fn begin_hydration(&self, new: &NewHydration) -> Result<HydrationRecord> {
         let record = HydrationRecord {
             number: 0,
@@ -41,6 +50,7 @@ impl Fs {
             about_bytes: new.about_bytes,
             trouble: Vec::new(),
             user: new.user,
+            hold: self.past.hold_of_copy()?,
         };
         let begun = self.heads.volume.begin_hydration(record)?;
         self.commits.sync()?;
@@ -64,6 +74,7 @@ impl Fs {
             about_bytes: 0,
             trouble: Vec::new(),
             user: None,
+            hold: CopyHold::Always,
         };
         match self.heads.volume.begin_hydration(record) {
             Ok(_) => self.commits.sync(),
@@ -72,10 +83,16 @@ impl Fs {
         }
     }
 
+    /// Notes what another store has now, so that what comes later can be told against it also when it is gone here. False if it is
+    /// no base.
+    pub fn note_sent(&self, view: ViewId, store: [u8; 16], path: &[u8]) -> Result<bool> {
+        Ok(self.heads.volume.note_peer(store, view, (self.heads.clock.now().secs, path))?)
+    }
+
     /// Forgets whole copies in the store at a path, which is another one from now on.
     pub fn forget_copies_at(&self, path: &[u8]) -> Result<()> {
         let volume = &self.heads.volume;
-        let is_there = |copy: &HydrationRecord| !copy.holds() && copy.path == path;
+        let is_there = |copy: &HydrationRecord| copy.is_whole() && copy.path == path;
         for copy in volume.hydrations().into_iter().filter(is_there) {
             match volume.end_hydration(copy.number) {
                 Ok(()) | Err(VolumeError::NoSuchView) => {}
@@ -85,16 +102,33 @@ impl Fs {
         Ok(())
     }
 
-    /// Has a copy go on or wait, or gives it another rate.
+    /// Notes how far a copy is, and what is in its way; if it has gone on it holds its snapshot as one that begins.
+    pub fn note_hydration(&self, number: u64, bytes: (u64, u64), trouble: &str, went_on: WentOn) {
+        if self.heads.volume.is_read_only() {
+            return;
+        }
+        let hold = match went_on {
+            WentOn::Yes => self.past.hold_of_copy(),
+            WentOn::No => return self.heads.volume.note_hydration(number, bytes, trouble, None),
+        };
+        let hold = hold.map_err(|e| log::warn!("the hold of a copy is not renewed: {e}")).ok();
+        self.heads.volume.note_hydration(number, bytes, trouble, hold);
+    }
+
+    /// Has a copy go on or wait, or gives it another rate. It holds its snapshot as one that begins.
     pub fn direct_hydration(
         &self,
         number: u64,
         state: Option<HydrationState>,
         rate: Option<u64>,
     ) -> Result<HydrationRecord> {
+        let hold = self.past.hold_of_copy()?;
         let changed = self.heads.volume.change_hydration(number, |record| {
-            record.state = state.filter(|_| record.holds()).unwrap_or(record.state);
             record.rate = rate.unwrap_or(record.rate);
+            if !record.is_whole() {
+                record.state = state.unwrap_or(record.state);
+                record.hold = hold;
+            }
         })?;
         self.commits.sync()?;
         Ok(changed)

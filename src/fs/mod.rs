@@ -70,7 +70,7 @@ pub use follow::Follow;
 pub use freezing::{FreezeDone, FreezeOrder, ThawDone};
 pub use heads::{Frost, FrostEnd};
 pub use held_paths::{HeldContent, HeldPath};
-pub use hydrating::NewHydration;
+pub use hydrating::{NewHydration, WentOn};
 pub use merge::{MergeDone, MergeOrder, MergeRefusal, MergeWay};
 pub use merging::{Conflict, ConflictEnd, ConflictKind, Merged, three_way};
 pub use options::{
@@ -79,9 +79,9 @@ pub use options::{
 };
 
 pub use past::{
-    Applications, Cover, DELETED_AT_ONCE, Deletion, Departure, GoesOn, Gone, GuardedChange, HasToo,
-    HoldTerms, InTheWay, OpenForWriting, OpenWithoutName, Prepared, Promoted, PromotionOrder, PurgeAsked,
-    PurgeEnd, PurgePlan, PurgedIn, Reached, Switched, Uncovered, UnderDeparture, Undoable,
+    Applications, COPY_KEPT_SECS, Cover, DELETED_AT_ONCE, Deletion, Departure, GoesOn, Gone, GuardedChange,
+    HasToo, HoldTerms, InTheWay, OpenForWriting, OpenWithoutName, Prepared, Promoted, PromotionOrder,
+    PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Reached, Switched, Uncovered, UnderDeparture, Undoable,
 };
 pub use past::{TripwireState, check_snapshot_name, moment_of};
 pub use past_of_path::PathAsked;

@@ -15,6 +15,7 @@ use crate::format::{Identity, Ino, LineId};
 use crate::names;
 use crate::ops::Error;
 use crate::volume::{NewSnapshot, ReceivedAs, ReserveFor, SnapshotInfo, View, VolumeError};
+use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -367,20 +368,22 @@ impl Fs {
         Ok(Destination { name: Some(begin.name.clone()), line, base, head: None })
     }
 
-    /// Says which base is wanted, and which snapshots that are here come nearest.
+    /// Says which base is wanted, and which snapshot that is here comes nearest: of those that the line has where it is sent, for
+    /// what is newer here may be of another past.
     fn no_base<T>(&self, begin: &StreamBegin) -> Result<T> {
         let volume = &self.heads.volume;
         let lines: Vec<_> = volume.lines().into_iter().filter(|line| line.state.is_shown()).collect();
         let all = lines.iter().flat_map(|line| volume.own_snapshots(line.id));
-        let nearest = all.filter(|s| s.created <= begin.created).max_by_key(|s| s.created);
-        let nearest = match nearest.and_then(|s| Some((volume.identity(s.id)?, s))) {
+        let whole = all.filter(|s| s.edited.is_none());
+        let here: HashMap<Identity, SnapshotInfo> =
+            whole.filter_map(|s| Some((volume.identity(s.id)?, s))).collect();
+        let nearest = begin.older.iter().find_map(|identity| Some((identity, here.get(identity)?)));
+        let nearest = match nearest {
             Some((identity, s)) => {
                 let name = names::shown_bytes(&s.name);
-                format!(
-                    "the nearest that is here is '{name}' ({identity}): send --from it, if the sender has it"
-                )
+                format!("the nearest that is here is '{name}' ({identity}): send --from it")
             }
-            None => "no older snapshot is here: send all of it, without --from".into(),
+            None => "no older snapshot of its line is here: send all of it, without --from".into(),
         };
         let wanted = begin.base.map_or(String::new(), |base| base.to_string());
         refused(format!(
@@ -402,7 +405,9 @@ impl Fs {
         let name = arrival_name(begin.stream());
         let at = now.secs.saturating_add_unsigned(KEPT_SECS);
         let expiry = Some(Expiry { after: KEPT_SECS, at });
-        let fresh = ArrivalRecord { begin: begin.clone(), next: 1, received_bytes: 0 };
+        // What the line has besides is of no use any more.
+        let begin = StreamBegin { older: Vec::new(), ..begin.clone() };
+        let fresh = ArrivalRecord { begin, next: 1, received_bytes: 0 };
         if let Some(line) = volume.find_line(&name) {
             volume.set_terms(line.id, |terms| terms.expiry = expiry)?;
             if let Some(begun) = self.how_far(&line)? {

@@ -4,7 +4,7 @@ use super::file_system::Fs;
 use super::items::path_bytes;
 use super::stream::{GoneBase, Outgoing, Result, SentStream, StreamError, sum_of, sums_by_inode, tell};
 use crate::format::peer::PeerRecord;
-use crate::format::stream::{Against, StreamBegin};
+use crate::format::stream::{Against, OLDER_MAX, StreamBegin};
 use crate::format::{Identity, Ino, LineId};
 use crate::names;
 use crate::volume::{SnapshotInfo, View};
@@ -146,7 +146,17 @@ impl Fs {
                 .unwrap_or_default(),
             line_name: line.map(|line| line.name).unwrap_or_default(),
             provenance: snapshot.provenance.clone(),
+            older: base_identity.map(|_| self.older_than(snapshot)).unwrap_or_default(),
         })
+    }
+
+    /// What the line has that is older and could be sent from, newest first.
+    fn older_than(&self, snapshot: &SnapshotInfo) -> Vec<Identity> {
+        let volume = &self.heads.volume;
+        let mut older = volume.snapshots(snapshot.line);
+        older.truncate(older.iter().position(|s| s.id == snapshot.id).unwrap_or(0));
+        let whole = older.iter().rev().filter(|s| s.edited.is_none());
+        whole.filter_map(|s| volume.identity(s.id)).take(OLDER_MAX).collect()
     }
 
     /// Bytes that a stream has, about: what was written since its base.

@@ -3,7 +3,7 @@
 //! One is there until a record of the log says that it is gone: that its time is over is found out above, where time is
 //! counted. Copies that are made in other stores hold as well ([`super::hydrations`]); [`Volume::is_held`] is about all of them.
 
-use super::state::VolumeState;
+use super::state::{StateTurn, VolumeState};
 use super::{ReserveFor, Result, Volume, VolumeError};
 use crate::format::age::AgeRecord;
 use crate::format::hold::{HOLDS_MAX, HoldRecord};
@@ -77,12 +77,13 @@ impl VolumeState {
         self.lines.own(line).into_iter().try_for_each(|view| self.check_not_held(view))
     }
 
-    /// The record of one more hold of a snapshot.
-    pub(super) fn next_hold(&self, view: ViewId, new: &NewHold<'_>) -> Result<HoldRecord> {
-        if self.holds.of(view).any(|hold| hold.tag == new.tag) {
+    /// The record of one more hold of a snapshot, when the one of the number `old` is gone.
+    pub(super) fn next_hold(&self, view: ViewId, new: &NewHold<'_>, old: Option<u64>) -> Result<HoldRecord> {
+        let others = || self.holds.of(view).filter(|hold| Some(hold.number) != old);
+        if others().any(|hold| hold.tag == new.tag) {
             return Err(VolumeError::NameTaken);
         }
-        if self.holds.of(view).count() >= HOLDS_MAX {
+        if others().count() >= HOLDS_MAX {
             return Err(VolumeError::LimitReached("a snapshot has 32 holds at most: release some"));
         }
         Ok(HoldRecord {
@@ -172,7 +173,7 @@ impl Volume {
     /// True if something is over at an age of the store.
     pub fn waits_for_age(&self) -> bool {
         let state = self.state.read();
-        state.holds.ending > 0 || state.trash.all().next().is_some()
+        state.holds.ending > 0 || state.trash.all().next().is_some() || state.hydrations.wait_for_age()
     }
 
     /// Holds that are over at this age.
@@ -203,18 +204,40 @@ impl Volume {
     /// Holds a snapshot; only through its own line. Durable as an age that is noted. `NameTaken` if it has one of that tag.
     pub fn hold_snapshot(&self, line: LineId, view: ViewId, new: &NewHold<'_>) -> Result<HoldRecord> {
         self.check_writable()?;
-        let mut turn = self.turn();
+        let turn = self.turn();
         turn.of_line(line, view)?;
-        let hold = turn.next_hold(view, new)?;
-        self.reserve_records(&turn, 2, ReserveFor::Record)?;
+        self.put_hold(turn, None, view, new)
+    }
+
+    /// The same in place of the one of that tag, if there is one: there is no moment without it, whatever is cut off.
+    pub fn renew_hold(&self, line: LineId, view: ViewId, new: &NewHold<'_>) -> Result<HoldRecord> {
+        self.check_writable()?;
+        let turn = self.turn();
+        turn.of_line(line, view)?;
+        let old = turn.holds.of(view).find(|hold| hold.tag == new.tag).map(|hold| hold.number);
+        self.put_hold(turn, old, view, new)
+    }
+
+    /// One more hold, instead of one that goes in the same record of the log.
+    fn put_hold(
+        &self,
+        mut turn: StateTurn<'_>,
+        old: Option<u64>,
+        view: ViewId,
+        new: &NewHold<'_>,
+    ) -> Result<HoldRecord> {
+        let hold = turn.next_hold(view, new, old)?;
+        self.reserve_records(&turn, 2 + usize::from(old.is_some()), ReserveFor::Record)?;
         let state = turn.alone();
         let aged = state.holds.age.secs <= new.age.secs;
         if aged {
             state.set_age(new.age);
         }
+        old.iter().for_each(|number| state.end_hold(*number));
         state.set_hold(hold.clone());
         let age = aged.then_some(Effect::SetAge(new.age));
-        self.tell_all(turn, age.into_iter().chain([Effect::SetHold(hold.clone())]));
+        let old = old.map(Effect::EndHold);
+        self.tell_all(turn, age.into_iter().chain(old).chain([Effect::SetHold(hold.clone())]));
         Ok(hold)
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Result, VolumeError};
 use crate::format::ViewId;
-use crate::format::hydration::HydrationRecord;
+use crate::format::hydration::{CopyHold, HydrationRecord};
 use crate::format::ids::COUNTER_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,6 +56,11 @@ impl Hydrations {
         self.of(view).find(|record| record.store == *store)
     }
 
+    /// True if one holds its snapshot until an age of the store.
+    pub fn wait_for_age(&self) -> bool {
+        self.map.values().any(|copy| !copy.is_whole() && matches!(copy.hold, CopyHold::Until(_)))
+    }
+
     /// True if a snapshot is needed for one.
     pub fn hold(&self, view: ViewId) -> bool {
         self.of(view).any(HydrationRecord::holds)
@@ -69,11 +74,11 @@ impl Hydrations {
         }
     }
 
-    /// Keeps one as it is now. Another of the same snapshot in the same store, if that needs the snapshot no more, makes room for it: logs
+    /// Keeps one as it is now. Another of the same snapshot in the same store, if that is whole, makes room for it: logs
     /// may have that, of programs that forgot whole copies of what went into the trash.
     pub fn set(&mut self, record: HydrationRecord) {
         let is_same = |o: &&HydrationRecord| o.store == record.store && o.number != record.number;
-        let others = self.of(record.view).filter(|o| is_same(o) && !o.holds());
+        let others = self.of(record.view).filter(|o| is_same(o) && o.is_whole());
         let others: Vec<u64> = others.map(|o| o.number).collect();
         others.into_iter().for_each(|number| self.remove(number));
         self.last = self.last.max(record.number);

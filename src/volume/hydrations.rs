@@ -7,7 +7,7 @@
 use super::state::VolumeState;
 use super::{ReserveFor, Result, Volume, VolumeError};
 use crate::format::ViewId;
-use crate::format::hydration::{COPIES_MAX, HydrationRecord, HydrationState, TROUBLE_BYTES_MAX};
+use crate::format::hydration::{COPIES_MAX, CopyHold, HydrationRecord, HydrationState, TROUBLE_BYTES_MAX};
 use crate::format::log::Effect;
 
 impl VolumeState {
@@ -41,6 +41,15 @@ impl Volume {
         self.state.read().hydrations.of(view).cloned().collect()
     }
 
+    /// Those that hold their snapshot no longer than until this age of the store.
+    pub fn ended_copies(&self, age_secs: u64) -> Vec<HydrationRecord> {
+        let state = self.state.read();
+        let is_over = |copy: &&HydrationRecord| {
+            !copy.is_whole() && matches!(copy.hold, CopyHold::Until(ends) if ends <= age_secs)
+        };
+        state.hydrations.all().filter(is_over).cloned().collect()
+    }
+
     /// The one of that number.
     pub fn hydration(&self, number: u64) -> Option<HydrationRecord> {
         self.state.read().hydrations.get(number).cloned()
@@ -54,7 +63,7 @@ impl Volume {
         let mut turn = self.turn();
         turn.own_snapshot(new.view)?;
         let number = match turn.hydrations.find(new.view, &new.store) {
-            Some(old) if old.holds() => return Err(VolumeError::NameTaken),
+            Some(old) if !old.is_whole() => return Err(VolumeError::NameTaken),
             Some(old) => old.number,
             None => turn.hydrations.next()?,
         };
@@ -64,7 +73,7 @@ impl Volume {
             false => {
                 let what =
                     "a snapshot has 32 copies in other stores at most: let some be whole, or give them up";
-                let whole = others.clone().find(|old| !old.holds()).map(|old| old.number);
+                let whole = others.clone().find(|old| old.is_whole()).map(|old| old.number);
                 Some(whole.ok_or(VolumeError::LimitReached(what))?)
             }
         };
@@ -99,8 +108,15 @@ impl Volume {
         Ok(new)
     }
 
-    /// Notes how far one is, and what is in its way. Durable with the next commit.
-    pub fn note_hydration(&self, number: u64, done_bytes: u64, about_bytes: u64, trouble: &str) {
+    /// Notes how far one is, and what is in its way, and until when it holds its snapshot if it has gone on. Durable with the next
+    /// commit.
+    pub fn note_hydration(
+        &self,
+        number: u64,
+        (done_bytes, about_bytes): (u64, u64),
+        trouble: &str,
+        hold: Option<CopyHold>,
+    ) {
         if self.is_read_only() {
             return;
         }
@@ -111,7 +127,8 @@ impl Volume {
             end -= 1;
         }
         let trouble = trouble.as_bytes()[..end].to_vec();
-        let new = HydrationRecord { done_bytes, about_bytes, trouble, ..old.clone() };
+        let hold = hold.unwrap_or(old.hold);
+        let new = HydrationRecord { done_bytes, about_bytes, trouble, hold, ..old.clone() };
         if new != old && self.reserve_records(&turn, 1, ReserveFor::Write).is_ok() {
             turn.alone().set_hydration(new);
         }

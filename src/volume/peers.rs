@@ -32,9 +32,9 @@ impl Volume {
         state.peers.values().filter_map(|value| PeerRecord::decode(value).ok()).collect()
     }
 
-    /// Notes what a store has: a snapshot of the head that its line has now. Durable with the next commit; false, with nothing
+    /// Notes what a store has, since when and where it was then: a snapshot of the head that its line has now. Durable with the next commit; false, with nothing
     /// noted, if it is of an older head or has too many inodes without a name.
-    pub fn note_peer(&self, store: [u8; 16], id: ViewId) -> Result<bool> {
+    pub fn note_peer(&self, store: [u8; 16], id: ViewId, (sent_secs, path): (i64, &[u8])) -> Result<bool> {
         self.check_writable()?;
         let (Some(identity), Some(info)) = (self.identity(id), self.snapshot_info(id)) else {
             return Ok(false);
@@ -58,6 +58,8 @@ impl Volume {
             created: info.created,
             name: info.name,
             nameless,
+            sent_secs,
+            path: path.to_vec(),
         };
         // Not while a commit is open, which has taken what changed.
         let _no_commit = self.committer.lock();

@@ -231,7 +231,7 @@ fn hydration(state: &VolumeState, copy: &HydrationRecord) -> Result<()> {
     state.own_snapshot(copy.view)?;
     let same = |old: &HydrationRecord| (old.view, old.store) == (copy.view, copy.store);
     must!(state.hydrations.get(number).is_none_or(same), "copy {number} becomes one of something else");
-    let is_other = |o: &&HydrationRecord| o.store == copy.store && o.number != number && o.holds();
+    let is_other = |o: &&HydrationRecord| o.store == copy.store && o.number != number && !o.is_whole();
     let other = state.hydrations.of(copy.view).find(is_other);
     must!(other.is_none(), "copy {number} is a second one of view {} in a store", copy.view.0);
     Ok(())

@@ -240,7 +240,7 @@ impl Txn<'_> {
             self.end_with(&[Effect::Point(point.clone())]).alone().take_point(point);
             return Ok(id);
         };
-        let record = self.state().next_hold(id, hold)?;
+        let record = self.state().next_hold(id, hold, None)?;
         let age = AgeRecord { secs: hold.age.secs.max(self.state().holds.age.secs), ..hold.age };
         let effects = [Effect::Point(point.clone()), Effect::SetAge(age), Effect::SetHold(record.clone())];
         let mut turn = self.end_with(&effects);

@@ -8,7 +8,7 @@
 use snapfs::device::{RESERVED_BYTES, Sim};
 use snapfs::format::age::AgeRecord;
 use snapfs::format::hold::{HOLDS_MAX, HoldRecord};
-use snapfs::format::hydration::{HydrationRecord, HydrationState};
+use snapfs::format::hydration::{CopyHold, HydrationRecord, HydrationState};
 use snapfs::format::line::{LineRecord, LineState};
 use snapfs::format::log::{Effect, Effects, HEADER_BYTES, NamedPoint, Promotion, RecordHeader, Rollback};
 use snapfs::format::provenance::Reason;
@@ -421,6 +421,7 @@ fn copies(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
         about_bytes: 7,
         trouble: b"away".to_vec(),
         user: Some(7),
+        hold: CopyHold::Until(9),
     };
     let set = |copy: &HydrationRecord| one(&Effect::SetHydration(copy.clone()));
     let then = |next: Effect<'_>| {
@@ -432,6 +433,16 @@ fn copies(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
     add("a good copy".into(), set(&good));
     add("a copy, and its end".into(), then(Effect::EndHydration(1)));
     add("a copied snapshot is deleted".into(), then(Effect::Delete(at.snapshot)));
+    let ended = HydrationRecord { hold: CopyHold::Ended, ..good.clone() };
+    add("a copy holds its snapshot no longer".into(), then(Effect::SetHydration(ended.clone())));
+    add("what a copy held is deleted".into(), {
+        record(|e| {
+            e.push(&Effect::SetHydration(ended));
+            e.push(&Effect::Delete(at.snapshot));
+        })
+    });
+    let endless = HydrationRecord { hold: CopyHold::Until(u64::MAX), ..good.clone() };
+    add("a copy that holds for ever".into(), set(&endless));
     let whole = HydrationRecord { state: HydrationState::Whole, ..good.clone() };
     add("a copy is whole".into(), then(Effect::SetHydration(whole)));
     let other = HydrationRecord { number: 2, ..good.clone() };

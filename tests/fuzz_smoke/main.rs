@@ -8,7 +8,7 @@ use snapfs::format::age::AgeRecord;
 use snapfs::format::deadlist::{self, DeadEntry};
 use snapfs::format::dirent::NameBucket;
 use snapfs::format::hold::HoldRecord;
-use snapfs::format::hydration::{HydrationRecord, HydrationState};
+use snapfs::format::hydration::{CopyHold, HydrationRecord, HydrationState};
 use snapfs::format::inode::Inode;
 use snapfs::format::job::Job;
 use snapfs::format::leaf::LeafPage;
@@ -284,6 +284,7 @@ fn hydration() -> HydrationRecord {
         about_bytes: 2,
         trouble: b"away".to_vec(),
         user: Some(7),
+        hold: CopyHold::Until(9),
     }
 }
 
@@ -376,6 +377,7 @@ fn samples(name: &str) -> Vec<Vec<u8>> {
         "mount_options" => mount_options(),
         "frame" => frame(),
         "stream" => vec![targets::stream::sample()],
+        "stream_on_base" => vec![targets::stream::sample_on_base()],
         other => panic!("no sample for the target {other}"),
     }
 }
@@ -434,7 +436,7 @@ fn every_target_takes_mutated_bytes() {
         let samples = samples(name);
         samples.iter().for_each(|s| body(s));
         // A whole store takes as long as hundreds of records.
-        let rounds = if ["image", "stream"].contains(&name) { rounds / 10 } else { rounds };
+        let rounds = if ["image", "stream", "stream_on_base"].contains(&name) { rounds / 10 } else { rounds };
         // Each thread draws all inputs, so that they are the same on every machine, and takes its share of them.
         let take = |share: u64| {
             let mut rng = fastrand::Rng::with_seed(seed);

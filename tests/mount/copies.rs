@@ -95,6 +95,8 @@ fn a_snapshot_stays_until_its_copy_is_whole_and_the_copy_stands_alone() {
     assert!(refused.err.contains("(to ") && refused.err.contains(", by root, since "), "{refused:?}");
     let held = p.json(&["hold", "mnt", "--list", "--json"])[0].clone();
     assert!(held["kind"] == "copy" && held["user"] == 0 && held["since"].is_string(), "{held}");
+    assert!(held["expires"].is_string(), "{held}");
+    assert!(ok(&p, "snapfs hold mnt --list").contains(" if it does not go on"));
     assert_eq!(errno(fs::remove_dir(p.past("mon", ""))), libc::EBUSY);
     // It may have another name meanwhile.
     ok(&p, "snapfs rename mnt mon monday; snapfs hydrate mnt monday pause");

@@ -17,11 +17,13 @@ pub fn ok(p: &Place, script: &str) -> String {
     done.out
 }
 
-/// What is below two directories is the same: names, types, modes, owners, times, links, content.
+/// What is below two directories is the same: names, types, modes, owners, times, links, content; and, where getfattr is,
+/// extended attributes, lists of access control among them.
 pub fn same(p: &Place, a: &str, b: &str) {
     let list =
         "find . -printf '%P %y %m %U %G %s %n %T@ %l\\n' | sort; find . -type f -exec sha256sum {} + | sort";
-    let [left, right] = [a, b].map(|dir| ok(p, &format!("cd {dir}; {list}")));
+    let attributes = "if command -v getfattr > /dev/null; then find . -print0 | sort -z | xargs -0 getfattr -h -d -m - -e hex --; fi";
+    let [left, right] = [a, b].map(|dir| ok(p, &format!("cd {dir}; {list}; {attributes}")));
     assert!(!left.is_empty());
     assert_eq!(left, right, "{a} and {b}");
 }

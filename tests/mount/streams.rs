@@ -18,7 +18,9 @@ fn fill(p: &Place) {
     ok(
         p,
         "cd mnt; mkdir -p a/b; echo one > a/b/f; ln a/b/f a/hard; ln -s b/f a/link; chmod 0 a/b/f
-         head -c 3000000 /dev/urandom > big; truncate -s 9M sparse; cp big a/copy; touch -d @1000000000.5 a/copy; mkfifo pipe",
+         head -c 3000000 /dev/urandom > big; truncate -s 9M sparse; cp big a/copy; touch -d @1000000000.5 a/copy; mkfifo pipe
+         if command -v setfattr > /dev/null; then setfattr -n user.note -v hello a/b/f; setfattr -n user.of -v a a; fi
+         if command -v setfacl > /dev/null; then setfacl -m u:1001:rw,g:7:r a/copy; setfacl -m d:u:1001:rx a; fi",
     );
 }
 
@@ -47,6 +49,11 @@ fn a_snapshot_goes_through_a_pipe_and_a_later_one_follows() {
         same(&p, &format!("mnt/.snapshots/{a}"), &format!("there/.snapshots/{b}"));
     }
     same(&p, "mnt/.snapshots/two", "there");
+    if ok(&p, "command -v getfacl getfattr || true").lines().count() == 2 {
+        let told = ok(&p, "cd there; getfacl -cEn a/copy a; getfattr --only-values -n user.note moved/f");
+        let all = ["user:1001:rw-", "group:7:r--", "default:user:1001:r-x", "hello"];
+        assert!(all.iter().all(|one| told.contains(one)), "{told}");
+    }
     assert!(ok(&p, "snapfs verify mnt two --with there").contains("the same"));
     // Nothing is left behind, and both are sound.
     assert_eq!(ok(&p, "snapfs list mnt --arrivals; snapfs list there --arrivals"), "");
@@ -539,6 +546,88 @@ fn what_is_sent_is_held_and_told_and_falls_off() {
     ok(&p, "snapfs send mnt c2 --to there; snapfs delete there c1; snapfs umount there");
     ok(&p, "snapfs delete mnt c1; snapfs delete mnt c2");
     p.check();
+}
+
+#[test]
+fn who_is_refused_leaves_the_hold_of_who_sends_alone() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    ok(&p, "head -c 150000000 /dev/urandom > mnt/big; snapfs create mnt one; snapfs init other; mkdir there");
+    ok(&p, "snapfs mount other there");
+    let program = env!("CARGO_BIN_EXE_snapfs");
+    let mut command = Command::new(program);
+    let first = p.settle(&mut command).args(["send", "mnt", "one", "--to", "there"]);
+    let mut first = first.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let comes = || p.json(&["list", "there", "--arrivals", "--json"])[0]["active"] == true;
+    wait("it is received", comes);
+    ok(&p, &format!("kill -STOP {}", first.id()));
+    assert!(comes(), "there was more to come");
+    let tags = held(&p, "mnt", "one");
+    assert!(tags[0].as_str().is_some_and(|tag| tag.starts_with("send-")), "{tags}");
+    let second = shell(&p, "snapfs send mnt one --to there");
+    assert!(second.code == 1 && second.err.contains("is being received already"), "{second:?}");
+    assert_eq!(held(&p, "mnt", "one"), tags);
+    // Also when the first one ends before its end: what has come waits for the rest. The next one brings it.
+    first.kill().unwrap();
+    first.wait().unwrap();
+    wait("it is cut off", || !comes());
+    assert_eq!(held(&p, "mnt", "one"), tags);
+    let third = ok(&p, "snapfs send mnt one --to there --json");
+    assert!(third.contains("\"was_here\": false"), "{third}");
+    assert_eq!(held(&p, "mnt", "one"), serde_json::json!([]));
+    ok(&p, "cmp mnt/big there/big; snapfs umount there; snapfs check other");
+    p.umount();
+    p.check();
+}
+
+#[test]
+fn a_store_that_is_not_mounted_notes_where_copies_went() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    ok(&p, "echo one > mnt/f; snapfs create mnt one");
+    p.umount();
+    ok(&p, "snapfs send store one --to other");
+    let (other, path) =
+        (p.json(&["info", "other", "--json"])["uuid"].clone(), p.at("other").canonicalize().unwrap());
+    let told = |at: &str, name: &str| {
+        let shown = p.json(&["show", at, name, "--json"]);
+        (shown["copies"][0]["store"].clone(), shown["copies"][0]["to"].clone())
+    };
+    let expected = (other, serde_json::json!(path.to_str().unwrap()));
+    assert_eq!(told("store", "one"), expected);
+    let sent = |at: &str| {
+        let all = p.json(&["list", at, "--sent", "--json"]);
+        let [one] = &all.as_array().unwrap()[..] else { panic!("{all}") };
+        assert!(one["sent"].is_string() && one["created"].is_string(), "{one}");
+        assert_eq!((&one["store"], &one["to"]), (&expected.0, &expected.1));
+        (one["name"].as_str().unwrap().to_string(), one["here"] == true)
+    };
+    assert_eq!(sent("store"), ("one".to_string(), true));
+    assert_eq!(p.json(&["list", "other", "--sent", "--json"]), serde_json::json!([]));
+    // What the other store has is a base also when it is gone here.
+    p.mount("");
+    assert_eq!(told("mnt", "one"), expected);
+    ok(&p, "snapfs delete mnt one; head -c 9000000 /dev/urandom > mnt/big; snapfs create mnt two");
+    assert_eq!(sent("mnt"), ("one".to_string(), false));
+    assert!(ok(&p, "snapfs list mnt --sent").contains("SENT LAST"));
+    p.umount();
+    let told = ok(&p, "snapfs send store two --to other --json");
+    assert!(told.contains("\"from\": \"one\""), "{told}");
+    assert_eq!(sent("store"), ("two".to_string(), true));
+    // Where nothing can be noted the copy is whole all the same.
+    if place::is_root() {
+        ok(&p, "cp -a store still; mkdir ro; mount --bind still ro; mount -o remount,bind,ro ro");
+        let done = shell(&p, "snapfs send ro two --to third; snapfs verify ro two --with third");
+        ok(&p, "umount ro");
+        assert!(done.code == 0 && done.err.contains("the copy is whole, but nothing is noted"), "{done:?}");
+    }
+    ok(&p, "snapfs check store; snapfs check other");
 }
 
 /// Nothing changes by itself in a line that was received.

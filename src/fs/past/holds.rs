@@ -1,6 +1,6 @@
 //! Holds of snapshots, and the age of the store by which they end.
 //!
-//! What has passed is found out here ([`AgeClock`]) and noted in the store only while something waits for it: a hold that ends, something in the trash.
+//! What has passed is found out here ([`AgeClock`]) and noted in the store only while something waits for it: a hold that ends, a copy that holds its snapshot, something in the trash.
 //! A hold that is put while time is still owed to the store for days in which nobody had it open ends as much later: never
 //! before its time has really passed.
 
@@ -10,8 +10,11 @@ use crate::clock::Clock;
 use crate::format::ViewId;
 use crate::format::age::AgeRecord;
 use crate::format::hold::HoldRecord;
+use crate::format::hydration::CopyHold;
+use crate::format::ids::COUNTER_MAX;
 use crate::format::provenance::{MadeBy, Provenance};
 use crate::fs::heads::Head;
+use crate::names;
 use crate::ops::{Error, Result};
 use crate::schedule::AgeClock;
 use crate::sys::process;
@@ -23,6 +26,9 @@ use std::time::Duration;
 const NOTED_SECS: u64 = 60;
 /// And after so many in any case.
 const NOTED_AT_REST_SECS: u64 = 3600;
+
+/// For so long a snapshot is held for a copy that does not go on, in seconds: whatever is in its way has a month to get out of it.
+pub const COPY_KEPT_SECS: u64 = 30 * 24 * 3600;
 
 /// For how long something is to stay: a tag, and seconds after which it ends.
 #[derive(Clone, Copy)]
@@ -87,6 +93,29 @@ impl Past {
         Ok(hold)
     }
 
+    /// The same in place of the hold of that tag, if there is one.
+    pub fn renew_hold(
+        &self,
+        head: &Head,
+        view: ViewId,
+        terms: &HoldTerms<'_>,
+        by: &Provenance,
+    ) -> Result<HoldRecord> {
+        self.commits.heads.check_writable()?;
+        self.have_room_ahead(ReserveFor::Record, &[])?;
+        let hold =
+            self.with_new_hold(terms, by, |new| self.commits.heads.volume.renew_hold(head.line, view, new))?;
+        self.commits.sync()?;
+        Ok(hold)
+    }
+
+    /// Until when a copy that begins or goes on now holds its snapshot.
+    pub fn hold_of_copy(&self) -> Result<CopyHold> {
+        let (age, owed) = self.age_for_new();
+        self.commits.heads.volume.note_age(age)?;
+        Ok(CopyHold::Until(age.secs.saturating_add(COPY_KEPT_SECS).saturating_add(owed).min(COUNTER_MAX - 1)))
+    }
+
     fn with_new_hold<T>(
         &self,
         terms: &HoldTerms<'_>,
@@ -140,6 +169,17 @@ impl Past {
         for hold in volume.ended_holds(age.secs) {
             match volume.end_hold(hold.number) {
                 Ok(()) => log::info!("the hold '{}' of snapshot {} has ended", hold.tag, hold.view.0),
+                Err(crate::volume::VolumeError::NoSuchView) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        for copy in volume.ended_copies(age.secs) {
+            match volume.change_hydration(copy.number, |copy| copy.hold = CopyHold::Ended) {
+                Ok(_) => log::info!(
+                    "snapshot {} is held no longer for the copy in {}, which has not gone on for long",
+                    copy.view.0,
+                    names::shown_bytes(&copy.path)
+                ),
                 Err(crate::volume::VolumeError::NoSuchView) => {}
                 Err(e) => return Err(e.into()),
             }

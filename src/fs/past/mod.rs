@@ -42,7 +42,7 @@ pub use covers::Uncovered;
 pub use deleting::DELETED_AT_ONCE;
 pub use deletion::{Deletion, Gone};
 pub use departing::{Departure, UnderDeparture};
-pub use holds::{HoldTerms, moment};
+pub use holds::{COPY_KEPT_SECS, HoldTerms, moment};
 pub use pick::moment_of;
 pub use promote::{Promoted, PromotionOrder};
 pub use purge::{PurgeAsked, PurgeEnd};

@@ -102,6 +102,9 @@ pub struct PacketReader<'r> {
     input: &'r mut dyn Read,
     /// Bytes that were read.
     pub offset: u64,
+    /// The packet that was read last: its number, and where it begins.
+    number: u64,
+    begins: u64,
     stream: Option<Identity>,
     next: u64,
 }
@@ -109,7 +112,7 @@ pub struct PacketReader<'r> {
 impl<'r> PacketReader<'r> {
     /// At the beginning of a stream.
     pub fn new(input: &'r mut dyn Read) -> PacketReader<'r> {
-        PacketReader { input, offset: 0, stream: None, next: 0 }
+        PacketReader { input, offset: 0, number: 0, begins: 0, stream: None, next: 0 }
     }
 
     /// What the first packet has told: the stream, and the number of the next packet.
@@ -119,12 +122,13 @@ impl<'r> PacketReader<'r> {
 
     /// The stream says what cannot be, in the packet that was read last.
     pub fn bad(&self, what: impl std::fmt::Display) -> StreamError {
-        StreamError::Bad(self.next.saturating_sub(1), self.offset, what.to_string())
+        StreamError::Bad(self.number, self.begins, what.to_string())
     }
 
     /// The next packet, whole: its kind, its number and what is in it.
     pub fn next(&mut self) -> Result<(PacketKind, u64, Vec<u8>)> {
         let (number, at) = (self.next, self.offset);
+        (self.number, self.begins) = (number, at);
         let bad = |what: String| StreamError::Bad(number, at, what);
         let mut header = [0; HEADER_BYTES];
         self.read(&mut header)?;

@@ -10,7 +10,7 @@ pub enum StreamError {
     Store(VolumeError),
     /// What carries the stream.
     Carrier(std::io::Error),
-    /// The stream says what cannot be: in which packet, how many bytes from its beginning, and what.
+    /// The stream says what cannot be: in which packet, where that begins in bytes from the beginning of what was read, and what.
     Bad(u64, u64, String),
     /// It is not taken here; the sentence says why and what to do.
     Refused(String),

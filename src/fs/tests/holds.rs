@@ -1,14 +1,13 @@
 //! Holds: what they keep from going, that they are there after any cut, and that no clock ends them before their time.
 
 use super::*;
-use crate::device::{Device, Memory};
+use crate::device::{CrashPolicy, Device, Memory, Sim};
 use crate::fixtures::{CACHE_BYTES, make};
 use crate::format::hold::{HOLDS_MAX, TAG_BYTES_MAX};
-use crate::format::hydration::COPIES_MAX;
+use crate::format::hydration::{COPIES_MAX, CopyHold, HydrationState};
 use crate::format::provenance::Provenance;
 use crate::format::{LineId, ViewId};
-use crate::fs::HoldTerms;
-use crate::fs::Reached;
+use crate::fs::{COPY_KEPT_SECS, HoldTerms, NewHydration, Reached, WentOn};
 use crate::schedule::parse_rules;
 use crate::volume::{Access, OpenOptions, VolumeError};
 
@@ -267,6 +266,107 @@ fn where_copies_are_is_known_of_the_last_so_many() {
     t.fs.commit().unwrap();
     assert!(t.fs.volume().hydrations().is_empty());
     t.prove();
+}
+
+#[test]
+fn a_copy_holds_its_snapshot_for_as_long_as_it_goes_on_and_a_month() {
+    let (t, device) = on_device();
+    t.put(ROOT, "a", b"one");
+    for name in ["s", "paused", "whole"] {
+        t.snapshot(name);
+    }
+    let begin = |t: &T, name: &str| {
+        let (view, path) = (view(t, ROOT, name), b"/copy".to_vec());
+        let new = NewHydration { view, store: [7; 16], path, rate: 0, about_bytes: 9, user: Some(7) };
+        t.fs.begin_hydration(&new).unwrap()
+    };
+    let [copy, paused, whole] = ["s", "paused", "whole"].map(|name| begin(&t, name));
+    t.fs.direct_hydration(paused.number, Some(HydrationState::Paused), None).unwrap();
+    t.fs.finish_hydration(whole.number, 9).unwrap();
+    delete(&t, "whole").unwrap();
+    let is_held =
+        |t: &T, name: &str| delete(t, name) == Err(Error::Busy) && t.fs.volume().is_held(view(t, ROOT, name));
+    pass(&t, COPY_KEPT_SECS - DAY);
+    // A clock that jumps ends nothing.
+    for jump in [400 * DAY as i64, -900 * DAY as i64, 500 * DAY as i64] {
+        t.clock.set(jump * SECOND);
+        pass(&t, 60);
+        assert!(is_held(&t, "s") && is_held(&t, "paused"), "{jump}");
+    }
+    // One goes on, and is tried in vain later; the other waits.
+    t.fs.note_hydration(copy.number, (5, 9), "", WentOn::Yes);
+    pass(&t, 2 * DAY);
+    t.fs.note_hydration(copy.number, (5, 9), "it is away", WentOn::No);
+    assert!(is_held(&t, "s") && !t.fs.volume().is_held(view(&t, ROOT, "paused")));
+    // That the hold of the other has ended is told by the log, and by the tree.
+    let mut t = t;
+    for _ in 0..2 {
+        t = killed(t, &device, 0);
+        assert!(is_held(&t, "s") && !t.fs.volume().is_held(view(&t, ROOT, "paused")));
+        t.fs.commit().unwrap();
+    }
+    // It goes on all the same, and holds again from then on.
+    let known = t.fs.volume().hydration(paused.number).unwrap();
+    assert!((known.state, known.hold) == (HydrationState::Paused, CopyHold::Ended) && !known.holds());
+    t.fs.direct_hydration(paused.number, Some(HydrationState::Running), None).unwrap();
+    assert!(is_held(&t, "paused"));
+    pass(&t, COPY_KEPT_SECS + DAY);
+    for name in ["s", "paused"] {
+        assert!(!t.fs.volume().is_held(view(&t, ROOT, name)));
+        delete(&t, name).unwrap();
+    }
+    // What is known of a copy goes with its snapshot, and nothing waits for any time any more.
+    assert!(t.fs.volume().hydrations().is_empty() && !t.fs.volume().waits_for_age());
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+#[test]
+fn a_hold_that_is_renewed_is_there_after_a_cut_at_any_write() {
+    let sim = Arc::new(Sim::new(64 << 20, 1));
+    make(sim.clone());
+    let opened = |sim: Sim| {
+        let options = OpenOptions { access: Access::ReadWrite, cache_bytes: CACHE_BYTES };
+        T::on(Volume::open(Arc::new(sim), options).unwrap(), FsOptions::default())
+    };
+    let by = Provenance { user: Some(7), ..Provenance::default() };
+    let terms = |days: u64| HoldTerms { tag: "send-1", after: Some(days * DAY) };
+    {
+        let t = opened(sim.clone_image());
+        t.snapshot("s");
+        let first = t.fs.hold_for_transfer(view(&t, ROOT, "s"), &terms(1), &by).unwrap();
+        let second = t.fs.hold_for_transfer(view(&t, ROOT, "s"), &terms(3), &by).unwrap();
+        assert!(second.number > first.number && second.ends > first.ends);
+        assert_eq!(t.fs.volume().holds(), [second]);
+    }
+    let mut seen = [false; 2];
+    for n in 1.. {
+        let sim = Arc::new(sim.clone_image());
+        let options = OpenOptions { access: Access::ReadWrite, cache_bytes: CACHE_BYTES };
+        let t = T::on(Volume::open(sim.clone(), options).unwrap(), FsOptions::default());
+        t.snapshot("s");
+        let s = view(&t, ROOT, "s");
+        let first = t.fs.hold_for_transfer(s, &terms(1), &by).unwrap().ends;
+        let second = first.map(|ends| ends + 2 * DAY);
+        sim.set_crash_at(sim.changes() + n);
+        let done = t.fs.hold_for_transfer(s, &terms(3), &by);
+        let crashed = sim.is_crashed();
+        for policy in [CrashPolicy::DropAll, CrashPolicy::KeepAll, CrashPolicy::Random(n)] {
+            let b = opened(sim.crash(policy));
+            let holds = b.fs.volume().holds();
+            let [hold] = &holds[..] else { panic!("{n} {policy:?}: {holds:?}") };
+            let is_new = hold.ends == second;
+            assert!(is_new || hold.ends == first && done.is_err(), "{n} {policy:?}: {hold:?}");
+            seen[usize::from(is_new)] = true;
+            assert_eq!(delete(&b, "s"), Err(Error::Busy));
+            b.fs.commit().unwrap();
+            b.prove();
+        }
+        if !crashed {
+            break;
+        }
+    }
+    assert_eq!(seen, [true; 2]);
 }
 
 #[test]

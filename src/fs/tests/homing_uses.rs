@@ -76,7 +76,7 @@ fn against_a_base_that_is_gone_what_came_home_is_sent_again() {
     a.fs.commit().unwrap();
     a.snapshot("written");
     let base = a.named("written");
-    a.fs.volume().note_peer([2; 16], base.id).unwrap();
+    a.fs.volume().note_peer([2; 16], base.id, (0, b"")).unwrap();
     rest(&a);
     a.snapshot("home");
     a.fs.rmdir(&USER, SNAPDIR, b"written").unwrap();

@@ -39,6 +39,7 @@ mod snapshots;
 mod space;
 mod stream_births;
 mod stream_cases;
+mod stream_changes;
 mod stream_faults;
 mod stream_merges;
 mod stream_sizes;

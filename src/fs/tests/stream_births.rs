@@ -24,7 +24,7 @@ fn pair() -> (T, T, NodeId) {
     }
     a.snapshot("one");
     b.receive(&a.send("one", None).0).unwrap();
-    assert!(a.fs.volume().note_peer([2; 16], a.named("one").id).unwrap());
+    assert!(a.fs.volume().note_peer([2; 16], a.named("one").id, (0, b"")).unwrap());
     (a, b, file.0)
 }
 
@@ -108,7 +108,7 @@ fn files_of_many_leaves_lose_and_get_ranges_anywhere() {
             let got = b.receive(&send_against_gone(&a, &name, [2; 16]).0);
             let got = got.unwrap_or_else(|e| panic!("seed {seed}, {name}: {e}"));
             same_tree((&a, &a.named(&name)), (&b, &got.snapshot), &format!("seed {seed}, {name}"));
-            assert!(a.fs.volume().note_peer([2; 16], a.named(&name).id).unwrap());
+            assert!(a.fs.volume().note_peer([2; 16], a.named(&name).id, (0, b"")).unwrap());
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Receiving over faults: a power cut at every write, each kind of failure at every call, and no space left. What is there
 //! afterwards is all of it or nothing, and it goes on.
 
-use super::streams::{same_tree, seen, some_change, store};
+use super::stream_changes::some_change;
+use super::streams::{same_tree, seen, store};
 use super::*;
 use crate::device::{CrashPolicy, Op, Persistence, Sim};
 use crate::format::inode::Inode;

@@ -33,7 +33,9 @@ fn no_packet_asks_for_more_than_one_transaction_can_do() {
     let many: Vec<_> = (0..2 * ITEM_BYTES_MAX as u64 / 43).map(|n| share(128 << 10, n << 20)).collect();
     for (stream, what) in [(long, "shared content"), (crafted(&a, &many), "beside content")] {
         let done = b.receive(&stream);
-        let Err(StreamError::Bad(1, _, why)) = &done else { panic!("{done:?}") };
+        let second = HEADER_BYTES + u32::from_le_bytes(stream[12..16].try_into().unwrap()) as usize;
+        let Err(StreamError::Bad(1, at, why)) = &done else { panic!("{done:?}") };
+        assert_eq!(*at, second as u64);
         assert!(why.contains(what), "{why}");
         assert!(b.fs.arrivals().is_empty());
     }

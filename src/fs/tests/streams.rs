@@ -1,15 +1,15 @@
 //! Streams: what comes out at the other end equals what was sent, in whole and in parts; what is cut, damaged or hostile
 //! changes nothing; what is refused says why.
 
+use super::stream_changes::{clone_of, history, oddities, some_change};
 use super::*;
 use crate::device::Memory;
-use crate::format::dirent::NameBucket;
 use crate::format::inode::Inode;
 use crate::format::{Ino, Key, Kind, LineId};
 use crate::fs::items::{decode_extent, read_blocks};
 use crate::fs::{ReceiveOrder, ReceivedSnapshot, SendOrder, SentStream, StreamError, parse_token};
 use crate::volume::{Access, NothingAbove, OpenOptions, SnapshotInfo, View};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A file system on a store with an identity of its own.
 pub(super) fn store(uuid: u8) -> T {
@@ -27,9 +27,12 @@ impl T {
         self.fs.snapshots().into_iter().find(|s| s.name == name.as_bytes()).unwrap()
     }
     pub(super) fn send(&self, name: &str, from: Option<&str>) -> (Vec<u8>, SentStream) {
-        let (snapshot, base) = (self.named(name), from.map(|from| self.named(from)));
+        self.send_of(&self.named(name), from.map(|from| self.named(from)).as_ref())
+    }
+    /// The same of snapshots of any line.
+    fn send_of(&self, snapshot: &SnapshotInfo, base: Option<&SnapshotInfo>) -> (Vec<u8>, SentStream) {
         let mut out = Vec::new();
-        let order = SendOrder { snapshot: &snapshot, base: base.as_ref(), gone: None, resume: None };
+        let order = SendOrder { snapshot, base, gone: None, resume: None };
         let told = self.fs.send(&order, &mut out, &mut |_| true).unwrap();
         assert_eq!(told.bytes, out.len() as u64);
         (out, told)
@@ -87,116 +90,6 @@ pub(super) fn seen(view: &View) -> BTreeMap<(u64, u8, u64), Vec<u8>> {
     all
 }
 
-/// Some change of the main line.
-pub(super) fn some_change(t: &T, rng: &mut fastrand::Rng) {
-    let view = t.fs.volume().live(LineId::MAIN).unwrap();
-    let (mut inodes, mut names) = (Vec::new(), Vec::new());
-    for item in view.range(&Key::MIN, &Key::MAX) {
-        let (key, value) = item.unwrap();
-        if key.kind == Kind::Inode as u8 {
-            let inode = Inode::decode(&value).unwrap();
-            if inode.nlink > 0 {
-                inodes.push((Ino(key.object), inode));
-            }
-        } else if key.kind == Kind::Dirent as u8 {
-            names.extend(
-                NameBucket::decode(&value).unwrap().entries.into_iter().map(|e| (Ino(key.object), e)),
-            );
-        }
-    }
-    let node = |ino: Ino| NodeId::live(0, ino.0);
-    let dirs: Vec<_> =
-        inodes.iter().filter(|(_, i)| i.kind == FileType::Directory).map(|(ino, _)| *ino).collect();
-    let files: Vec<_> =
-        inodes.iter().filter(|(_, i)| i.kind == FileType::Regular).map(|(ino, _)| *ino).collect();
-    let dir = node(dirs[rng.usize(..dirs.len())]);
-    let any = inodes[rng.usize(..inodes.len())].0;
-    let new = format!("n{}", rng.u8(..9));
-    let name = rng.choice(&names).cloned();
-    let file = rng.choice(&files).map(|ino| node(*ino));
-    let content = |rng: &mut fastrand::Rng, len: usize| match rng.u8(0..3) {
-        0 => vec![rng.u8(..); len],
-        1 => (0..len).map(|i| (i / 500) as u8).collect(),
-        _ => (0..len).map(|_| rng.u8(..)).collect(),
-    };
-    let write = |rng: &mut fastrand::Rng, file: NodeId| {
-        let (at, len) = match rng.u8(0..4) {
-            0 => (rng.u64(0..3000), rng.usize(1..2000)),
-            1 => (rng.u64(0..40) * 4096, rng.usize(1..4) * 4096),
-            2 => (rng.u64(0..200_000), rng.usize(1..9000)),
-            _ => (rng.u64(0..10) * 4096, rng.usize(100_000..300_000)),
-        };
-        let (handle, bytes) = (t.open(file, RW), content(rng, len));
-        t.write(handle, at, &bytes);
-        t.fs.release(handle.0, handle.1);
-    };
-    // What is refused changes nothing.
-    match (rng.u8(0..24), file, name) {
-        (0..=3, ..) if t.find(dir, &new).is_err() => {
-            let len = [0, 50, 3000, 20_000, 300_000][rng.usize(..5)];
-            let bytes = content(rng, len);
-            t.put(dir, &new, &bytes);
-        }
-        (4, ..) => drop(t.mkdir(dir, &new)),
-        (5..=7, Some(file), _) => write(rng, file),
-        (8, Some(file), _) => t.resize(file, rng.u64(0..300_000)),
-        (9, _, Some((parent, e))) => {
-            let _ = t.fs.unlink(&SUPER, node(parent), &e.name);
-        }
-        (10, _, Some((parent, e))) => {
-            let _ = t.fs.rmdir(&SUPER, node(parent), &e.name);
-        }
-        (11..=13, _, Some((parent, e))) => {
-            let mode = if rng.u8(0..3) == 0 { RenameMode::Exchange } else { RenameMode::Replace };
-            let to = rng.choice(&names).filter(|_| rng.bool()).map(|(dir, e)| (node(*dir), e.name.clone()));
-            let (to, as_name) = to.unwrap_or((dir, new.into_bytes()));
-            let _ = t.fs.rename(&SUPER, node(parent), &e.name, to, &as_name, mode);
-        }
-        (14, Some(file), _) => drop(t.fs.link(&SUPER, file, dir, new.as_bytes())),
-        (15, ..) => drop(t.fs.symlink(&SUPER, dir, new.as_bytes(), b"some/where")),
-        (16, ..) => {
-            let value = vec![rng.u8(..); [5, 900, 5000][rng.usize(..3)]];
-            let name = [&b"user.a"[..], b"user.b"][rng.usize(..2)];
-            let _ = t.fs.setxattr(&SUPER, node(any), name, &value, XattrMode::Set);
-        }
-        (17, ..) => drop(t.fs.removexattr(&SUPER, node(any), b"user.a")),
-        (18, ..) => {
-            let set =
-                SetAttr { mode: Some(rng.u32(0..0o1000)), uid: Some(rng.u32(0..3)), ..SetAttr::default() };
-            t.fs.setattr(&SUPER, node(any), None, &set).unwrap();
-        }
-        (19, Some(file), _) => {
-            let handle = t.open(file, RW);
-            let modes = [AllocateMode::KeepSize, AllocateMode::Extend, AllocateMode::PunchHole];
-            let (mode, at, len) = (modes[rng.usize(..3)], rng.u64(0..60) * 4096, rng.u64(1..20) * 4096);
-            let _ = t.fs.fallocate(&SUPER, file, handle.1, at, len, mode);
-            t.fs.release(handle.0, handle.1);
-        }
-        (20 | 21, Some(to), _) => {
-            let from = node(files[rng.usize(..files.len())]);
-            let (a, b) = (t.open(from, RO), t.open(to, RW));
-            let (at, len) = (rng.u64(0..20) * 4096, rng.u64(1..40) * 4096);
-            let _ = t.fs.copy_range(&SUPER, from, a.1, at, to, b.1, rng.u64(0..40) * 4096, len);
-            t.fs.release(a.0, a.1);
-            t.fs.release(b.0, b.1);
-        }
-        (22, Some(file), _) => t.compress(file, ["zstd", "off"][rng.usize(..2)]),
-        _ => t.fs.commit().unwrap(),
-    }
-    t.clock.advance(1_000_000);
-}
-
-/// Snapshots of a random history.
-fn history(t: &T, rng: &mut fastrand::Rng, snapshots: usize, steps: usize) -> Vec<String> {
-    let make = |n: usize, rng: &mut fastrand::Rng| {
-        (0..rng.usize(1..steps)).for_each(|_| some_change(t, rng));
-        let name = format!("s{n}");
-        t.snapshot(&name);
-        name
-    };
-    (0..snapshots).map(|n| make(n, rng)).collect()
-}
-
 pub(super) fn same_tree(a: (&T, &SnapshotInfo), b: (&T, &SnapshotInfo), what: &str) {
     let (left, right) = (seen(&a.0.view_in(a.1)), seen(&b.0.view_in(b.1)));
     if left != right {
@@ -205,8 +98,8 @@ pub(super) fn same_tree(a: (&T, &SnapshotInfo), b: (&T, &SnapshotInfo), what: &s
         panic!("{what}: {:?}", differs.chain(more).take(20).collect::<Vec<_>>());
     }
     assert_eq!(
-        (&a.1.name, a.1.created, &a.1.provenance),
-        (&b.1.name, b.1.created, &b.1.provenance),
+        (&a.1.name, a.1.created, a.1.consistency, &a.1.provenance),
+        (&b.1.name, b.1.created, b.1.consistency, &b.1.provenance),
         "{what}"
     );
     assert_eq!(a.0.fs.digest_of(a.1).unwrap(), b.0.fs.digest_of(b.1).unwrap(), "{what}");
@@ -219,21 +112,53 @@ fn histories() -> u64 {
     std::env::var("SNAPFS_STREAMS").ok().and_then(|n| n.parse().ok()).unwrap_or(2_000)
 }
 
+/// Sends a clone of a snapshot that both have, and what becomes of it.
+fn a_clone_beside((a, b): (&T, &T), of: &str, rng: &mut fastrand::Rng, what: &str) {
+    let (line, names) = clone_of(a, of, rng, 10);
+    let mut base = a.named(of);
+    for (n, name) in names.iter().enumerate() {
+        let snapshot = a.fs.volume().find_snapshot(line, name.as_bytes()).unwrap();
+        let stream = a.send_of(&snapshot, Some(&base)).0;
+        let got = if n == 0 { b.receive_as(&stream, "c") } else { b.receive(&stream) };
+        let got = got.unwrap_or_else(|e| panic!("{what}, {name}: {e}"));
+        assert!(!got.was_here && got.line == b"c");
+        same_tree((a, &snapshot), (b, &got.snapshot), &format!("{what}, {name}"));
+        base = snapshot;
+    }
+}
+
 #[test]
 fn what_is_received_equals_what_was_sent_snapshot_by_snapshot() {
+    let (mut odd, mut rollbacks, mut came_home) = (BTreeSet::new(), 0, 0);
     for seed in 0..histories() {
         let mut rng = fastrand::Rng::with_seed(seed);
         let (a, b) = (store(1), store(2));
+        if seed % 3 == 0 {
+            // Otherwise few files have the layout for long enough to go home.
+            a.fs.setxattr(&SUPER, ROOT, b"user.snapfs.layout", b"cow", XattrMode::Set).unwrap();
+        }
         let names = history(&a, &mut rng, 3, 14);
         let mut before: Option<String> = None;
-        for name in &names {
+        for (n, name) in names.iter().enumerate() {
             let (stream, _) = a.send(name, before.as_deref());
             let got = b.receive(&stream).unwrap_or_else(|e| panic!("seed {seed}, {name}: {e}"));
             assert!(!got.was_here && got.line.is_empty());
             same_tree((&a, &a.named(name)), (&b, &got.snapshot), &format!("seed {seed}, {name}"));
             before = Some(name.clone());
+            if b.fs.volume().knows_homes() && rng.bool() {
+                // What has come goes home there, more or less of it, before the next comes.
+                b.fs.commit().unwrap();
+                for _ in 0..rng.u8(1..6) {
+                    came_home += b.fs.bring_content_home(rng.u64(1..80) * 4096).unwrap().moved;
+                }
+            }
+            if n == 1 && seed % 4 == 0 {
+                a_clone_beside((&a, &b), &names[rng.usize(..2)], &mut rng, &format!("seed {seed}"));
+            }
         }
+        rollbacks += a.fs.snapshots().iter().filter(|s| s.name.starts_with(b"@before-rollback")).count();
         if seed % 20 == 0 {
+            odd.extend(names.iter().flat_map(|name| oddities(&a.view_in(&a.named(name)))));
             // What is told of all at once is the same; and so is what goes the other way.
             let c = store(3);
             let whole = c.receive(&a.send("s2", None).0).unwrap();
@@ -250,6 +175,9 @@ fn what_is_received_equals_what_was_sent_snapshot_by_snapshot() {
                 t.prove();
             });
         }
+    }
+    if histories() >= 2000 {
+        assert!(odd.len() == 9 && rollbacks > 200 && came_home > 0, "{odd:?}, {rollbacks}, {came_home}");
     }
 }
 
@@ -311,64 +239,116 @@ fn a_stream_that_is_cut_off_anywhere_goes_on_there() {
     b.prove();
 }
 
+/// The packets of a stream, and where each begins.
+fn packets_of(stream: &[u8]) -> Vec<(usize, &[u8])> {
+    let (mut packets, mut at) = (Vec::new(), 0);
+    while at < stream.len() {
+        let len = 32 + u32::from_le_bytes(stream[at + 12..at + 16].try_into().unwrap()) as usize;
+        packets.push((at, &stream[at..at + len]));
+        at += len;
+    }
+    packets
+}
+
+/// A stream that was damaged somehow, and the number of the first packet that is not as it was.
+struct Damaged {
+    what: String,
+    bytes: Vec<u8>,
+    packet: usize,
+}
+
+/// Many of them. `foreign` is another stream.
+fn damaged(stream: &[u8], foreign: &[u8], rng: &mut fastrand::Rng) -> Vec<Damaged> {
+    let (packets, others) = (packets_of(stream), packets_of(foreign));
+    let holder = |at: usize| packets.iter().rposition(|(begin, _)| *begin <= at).unwrap();
+    let joined = |all: &[(usize, &[u8])]| all.iter().flat_map(|(_, packet)| packet.to_vec()).collect();
+    let mut all = Vec::new();
+    let mut put = |what: String, bytes: Vec<u8>, packet| all.push(Damaged { what, bytes, packet });
+    for _ in 0..200 {
+        let (at, bit) = (rng.usize(..stream.len()), rng.u8(..8));
+        let mut bytes = stream.to_vec();
+        bytes[at] ^= 1 << bit;
+        put(format!("bit {bit} of {at}"), bytes, holder(at));
+    }
+    for _ in 0..30 {
+        let at = rng.usize(..stream.len());
+        put(format!("cut at {at}"), stream[..at].to_vec(), holder(at));
+        let (i, j) = (rng.usize(..packets.len()), rng.usize(..packets.len()));
+        let mut swapped = packets.clone();
+        swapped.swap(i, j);
+        if i != j {
+            put(format!("{i} and {j} swapped"), joined(&swapped), i.min(j));
+        }
+        let mut twice = packets.clone();
+        twice.insert(i, packets[i]);
+        if i + 1 < packets.len() {
+            put(format!("{i} twice"), joined(&twice), i + 1);
+        }
+        let mut less = packets.clone();
+        less.remove(i);
+        put(format!("without {i}"), joined(&less), i);
+        let mut mixed = packets.clone();
+        if let Some(other) = others.get(i).filter(|_| i > 0) {
+            mixed[i] = *other;
+            put(format!("{i} of another stream"), joined(&mixed), i);
+        }
+    }
+    all
+}
+
 #[test]
 fn a_damaged_stream_changes_nothing_and_says_where() {
     let mut rng = fastrand::Rng::with_seed(9);
     let a = store(1);
-    (0..50).for_each(|_| some_change(&a, &mut rng));
-    a.snapshot("one");
-    let (stream, _) = a.send("one", None);
-    let b = store(2);
-    b.put(ROOT, "own", b"here");
-    b.fs.commit().unwrap();
-    let before = seen(&b.fs.volume().live(LineId::MAIN).unwrap());
-    let mut packets = Vec::new();
-    let mut at = 0;
-    while at < stream.len() {
-        let len = 32 + u32::from_le_bytes(stream[at + 12..at + 16].try_into().unwrap()) as usize;
-        packets.push(&stream[at..at + len]);
-        at += len;
+    for name in ["one", "two"] {
+        (0..50).for_each(|_| some_change(&a, &mut rng));
+        // Of several packets in any case.
+        a.put(ROOT, name, &crate::fixtures::bytes(1, 3 << 20));
+        a.snapshot(name);
     }
-    let mut streams: Vec<Vec<u8>> = Vec::new();
-    for _ in 0..200 {
-        let mut bad = stream.clone();
-        let at = rng.usize(..bad.len());
-        bad[at] ^= 1 << rng.u8(..8);
-        streams.push(bad);
-    }
-    for _ in 0..30 {
-        let (i, j) = (rng.usize(..packets.len()), rng.usize(..packets.len()));
-        if i != j {
-            let mut other = packets.clone();
-            other.swap(i, j);
-            streams.push(other.concat());
+    let (one, two) = (a.send("one", None).0, a.send("two", Some("one")).0);
+    for (stream, foreign, has_base) in [(&one, &two, false), (&two, &one, true)] {
+        let b = store(2);
+        if has_base {
+            b.receive(&one).unwrap();
+        } else {
+            b.put(ROOT, "own", b"here");
         }
-        let mut twice = packets.clone();
-        twice.insert(i, packets[i]);
-        streams.push(twice.concat());
-        let mut less = packets.clone();
-        less.remove(i);
-        streams.push(less.concat());
-    }
-    for bad in streams {
-        match b.receive(&bad) {
-            Err(StreamError::Bad(..) | StreamError::Carrier(_)) => {}
-            Err(e) => panic!("{e}"),
-            // A packet behind the end is never read.
-            Ok(_) => {
-                assert!(bad.starts_with(&stream));
-                b.fs.drop_clone(b"one").unwrap();
+        b.fs.commit().unwrap();
+        let live = || seen(&b.fs.volume().live(LineId::MAIN).unwrap());
+        let (before, snapshots) = (live(), b.fs.snapshots().len());
+        let packets = packets_of(stream);
+        assert!(packets.len() > 4);
+        for Damaged { what, bytes, packet } in damaged(stream, foreign, &mut rng) {
+            let begin = packets[packet].0 as u64;
+            match b.receive(&bytes) {
+                Err(StreamError::Bad(number, at, why)) => {
+                    assert_eq!((number, at), (packet as u64, begin), "{what}: {why}");
+                    assert!(!why.is_empty());
+                }
+                // It ends in the header of that packet, or behind it.
+                Err(StreamError::Carrier(e)) => {
+                    let ends = [begin, begin + 32];
+                    let told =
+                        ends.map(|at| format!("it ends in packet {packet}, {at} bytes from its beginning"));
+                    assert!(told.contains(&e.to_string()), "{what}: {e}");
+                }
+                other => panic!("{what}: {other:?}"),
             }
+            for arrival in b.fs.arrivals() {
+                assert!(b.fs.drop_arrival(arrival.record.begin.stream()).unwrap());
+            }
+            assert_eq!(b.fs.snapshots().len(), snapshots, "{what}");
+            assert_eq!(b.fs.volume().lines().len(), 1, "{what}");
         }
-        for arrival in b.fs.arrivals() {
-            assert!(b.fs.drop_arrival(arrival.record.begin.stream()).unwrap());
-        }
-        assert!(b.fs.snapshots().is_empty());
-        assert_eq!(b.fs.volume().lines().len(), 1);
+        assert!(live() == before);
+        // A packet behind the end is never read.
+        let got = b.receive(&[&stream[..], packets.last().unwrap().1].concat()).unwrap();
+        let name = if has_base { "two" } else { "one" };
+        same_tree((&a, &a.named(name)), (&b, &got.snapshot), name);
+        b.fs.commit().unwrap();
+        b.prove();
     }
-    assert!(seen(&b.fs.volume().live(LineId::MAIN).unwrap()) == before);
-    b.fs.commit().unwrap();
-    b.prove();
 }
 
 impl T {
@@ -455,7 +435,7 @@ fn bases_are_found_by_what_they_are() {
     let (one, two, three) =
         (a.send("one", None).0, a.send("two", Some("one")).0, a.send("three", Some("two")).0);
     let why = b.refused(&two);
-    assert!(why.contains("'one'") && why.contains("no older snapshot is here"), "{why}");
+    assert!(why.contains("'one'") && why.contains("no older snapshot of its line is here"), "{why}");
     b.receive(&one).unwrap();
     let why = b.refused(&three);
     assert!(why.contains("'two'") && why.contains("the nearest that is here is 'one'"), "{why}");
@@ -488,6 +468,53 @@ fn bases_are_found_by_what_they_are() {
         t.fs.commit().unwrap();
         t.prove();
     }
+}
+
+#[test]
+fn the_nearest_base_is_one_that_the_sender_has_in_the_line() {
+    let (a, b, other) = (store(1), store(2), store(3));
+    let later = |t: &T| t.clock.advance(1_000_000_000);
+    let step = |t: &T, name: &str| {
+        t.put(ROOT, &format!("in {name}"), &[1; 9000]);
+        later(t);
+        t.snapshot(name);
+    };
+    ["one", "two", "three"].into_iter().for_each(|name| step(&a, name));
+    b.receive(&a.send("one", None).0).unwrap();
+    b.receive(&a.send("two", Some("one")).0).unwrap();
+    b.fs.rename_snapshot(b"two", b"zwei").unwrap();
+    // What is newer there is of another store, or its own.
+    (0..3).for_each(|_| later(&other));
+    step(&other, "foreign");
+    b.receive(&other.send("foreign", None).0).unwrap();
+    (0..3).for_each(|_| later(&b));
+    step(&b, "own");
+    ["four", "five"].into_iter().for_each(|name| step(&a, name));
+    assert!(b.named("own").created < a.named("five").created);
+    let refused = |name, from| b.refused(&a.send(name, Some(from)).0);
+    for (name, from) in [("four", "three"), ("five", "three"), ("five", "four")] {
+        let why = refused(name, from);
+        let wanted =
+            why.contains(&format!("'{from}'")) && why.contains("the nearest that is here is 'zwei' (");
+        assert!(wanted, "{why}");
+    }
+    // Of a clone, what it has from before it was one.
+    let root = a.fs.create_line(b"c", a.named("three").id).unwrap();
+    let in_clone = ["c0", "c1"].map(|name| {
+        a.put(root, name, b"x");
+        let id = a.fs.create_snapshot_of(root, name.as_bytes(), crate::fs::Reason::User).unwrap();
+        a.fs.volume().snapshot_info(id).unwrap()
+    });
+    let why = b.refused(&a.send_of(&in_clone[1], Some(&in_clone[0])).0);
+    assert!(why.contains("'c0'") && why.contains("the nearest that is here is 'zwei' ("), "{why}");
+    // What the sender has not any more is no base.
+    a.fs.delete_snapshot(b"two").unwrap();
+    let why = refused("five", "four");
+    assert!(why.contains("the nearest that is here is 'one' ("), "{why}");
+    a.fs.delete_snapshot(b"one").unwrap();
+    let why = refused("five", "four");
+    assert!(why.contains("no older snapshot of its line is here") && !why.contains("'own'"), "{why}");
+    assert!(b.fs.arrivals().is_empty());
 }
 
 #[test]
@@ -607,7 +634,7 @@ fn a_base_that_is_gone_is_one_still_by_what_is_younger() {
             };
             let got = b.receive(&stream).unwrap_or_else(|e| panic!("seed {seed}, {name}: {e}"));
             same_tree((&a, &a.named(&name)), (&b, &got.snapshot), &format!("seed {seed}, {name}"));
-            assert!(a.fs.volume().note_peer([2; 16], a.named(&name).id).unwrap());
+            assert!(a.fs.volume().note_peer([2; 16], a.named(&name).id, (0, b"")).unwrap());
             assert_eq!(a.fs.volume().peers().len(), 1);
             a.fs.delete_snapshot(name.as_bytes()).unwrap();
             if rng.bool() {
@@ -635,7 +662,7 @@ fn what_is_sent_against_a_base_that_is_gone_is_what_has_changed() {
     }
     a.snapshot("one");
     b.receive(&a.send("one", None).0).unwrap();
-    assert!(a.fs.volume().note_peer([2; 16], a.named("one").id).unwrap());
+    assert!(a.fs.volume().note_peer([2; 16], a.named("one").id, (0, b"")).unwrap());
     a.fs.delete_snapshot(b"one").unwrap();
     a.fs.commit().unwrap();
     let handle = a.open(image, RW);
@@ -658,7 +685,7 @@ fn what_is_sent_against_a_base_that_is_gone_is_what_has_changed() {
     same_tree((&a, &a.named("two")), (&b, &got.snapshot), "two");
     // After a rollback it is none.
     let two = a.named("two");
-    assert!(a.fs.volume().note_peer([2; 16], two.id).unwrap());
+    assert!(a.fs.volume().note_peer([2; 16], two.id, (0, b"")).unwrap());
     a.fs.rollback(ROOT, &two, crate::fs::OpenForWriting::CutOff, &crate::fs::Reason::Rollback.into())
         .unwrap();
     a.put(ROOT, "later", b"x");
