@@ -1,8 +1,11 @@
 //! Properties of files and directories: their names, and their values as a user writes them. It sets none.
 
 use crate::clock::{self, SPAN_MAX};
+use crate::format::provenance::DESCRIPTION_BYTES_MAX;
 use crate::format::terms::THRESHOLD_FILES_MAX;
 use crate::format::{Compression, Layout};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 /// A property that can be asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +23,8 @@ pub(super) enum Property {
     ClonesMax,
     /// How many files have to be gone so that a snapshot of before is kept.
     Tripwire,
+    /// What is said about a snapshot.
+    Description,
 }
 
 impl Property {
@@ -33,6 +38,7 @@ impl Property {
             Property::Idle => "idle",
             Property::ClonesMax => "clones_max",
             Property::Tripwire => "tripwire",
+            Property::Description => "description",
         }
     }
 
@@ -51,8 +57,9 @@ impl Property {
             "idle" => Ok(Property::Idle),
             "clones_max" => Ok(Property::ClonesMax),
             "tripwire" => Ok(Property::Tripwire),
+            "description" => Ok(Property::Description),
             _ => Err(format!(
-                "there is no property '{text}'; there are: compression, layout, expire, idle, clones_max, trash, tripwire"
+                "there is no property '{text}'; there are: compression, description, layout, expire, idle, clones_max, trash, tripwire"
             )),
         }
     }
@@ -62,18 +69,32 @@ impl Property {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Assignment {
     pub(super) property: Property,
-    pub(super) value: String,
+    /// Text, but for a description, which is bytes as they were given.
+    pub(super) value: OsString,
 }
 
 impl Assignment {
-    /// From the text of an argument.
-    pub(super) fn parse(text: &str) -> Result<Assignment, String> {
+    /// From an argument.
+    pub(super) fn from_argument(argument: &OsStr) -> Result<Assignment, String> {
+        if let Some(text) = argument.as_bytes().strip_prefix(b"description=") {
+            if text.len() > DESCRIPTION_BYTES_MAX {
+                return Err(format!("a description has {DESCRIPTION_BYTES_MAX} bytes at most"));
+            }
+            let value = OsStr::from_bytes(text).to_os_string();
+            return Ok(Assignment { property: Property::Description, value });
+        }
+        Assignment::parse(argument.to_str().ok_or("only a description is text that is no UTF-8")?)
+    }
+
+    /// From text.
+    fn parse(text: &str) -> Result<Assignment, String> {
         let (name, value) = text.split_once('=').ok_or("write PROPERTY=VALUE")?;
         let property = Property::parse(name)?;
         match property {
             Property::Compression | Property::Layout if value == "inherit" => {}
             Property::Layout => drop(parse_layout(value)?),
             Property::Compression => drop(parse_compression(value)?),
+            Property::Description => {}
             Property::Tripwire if matches!(value, "on" | "off") => {}
             Property::Tripwire => {
                 let files =
@@ -88,7 +109,7 @@ impl Assignment {
                 max.ok_or_else(|| format!("'{value}' is neither none nor a number of clones from 1 up"))?;
             }
         }
-        Ok(Assignment { property, value: value.to_string() })
+        Ok(Assignment { property, value: value.into() })
     }
 }
 
@@ -142,6 +163,12 @@ mod tests {
             let told = Assignment::parse(bad).unwrap_err();
             assert!(told.ends_with("from 1s to 50000w, such as 90s, 15m, 12h, 7d, 2w"), "{told}");
         }
+        let told = Assignment::from_argument(OsStr::from_bytes(b"description=a=\xff"));
+        assert_eq!(told.map(|told| told.value.as_bytes().to_vec()), Ok(b"a=\xff".to_vec()));
+        assert!(Assignment::from_argument(OsStr::new("description=")).is_ok());
+        let long = format!("description={}", "x".repeat(DESCRIPTION_BYTES_MAX + 1));
+        assert!(Assignment::from_argument(OsStr::new(&long)).is_err());
+        assert!(Assignment::from_argument(OsStr::from_bytes(b"trash=\xff")).is_err());
         for good in ["layout=cow", "layout=row", "layout=inherit"] {
             assert!(Assignment::parse(good).is_ok(), "{good}");
         }

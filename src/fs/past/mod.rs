@@ -12,6 +12,7 @@ mod covers;
 mod deleting;
 mod deletion;
 mod departing;
+mod description;
 mod expiry;
 mod given_up;
 mod holds;

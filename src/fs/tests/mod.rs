@@ -7,6 +7,7 @@ mod cold;
 mod compression;
 mod content;
 mod deleting;
+mod descriptions;
 mod device;
 mod difference;
 mod expiry;
