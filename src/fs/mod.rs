@@ -80,8 +80,8 @@ pub use options::{
 
 pub use past::{
     Applications, Cover, DELETED_AT_ONCE, Deletion, Departure, GoesOn, Gone, GuardedChange, HasToo,
-    HoldTerms, InTheWay, OpenForWriting, OpenWithoutName, Prepared, Promoted, PromotionOrder, PurgeAsked,
-    PurgeEnd, PurgePlan, PurgedIn, Reached, Switched, Uncovered, UnderDeparture, Undoable,
+    HoldTerms, InTheWay, OpenForWriting, OpenWithoutName, OtherSnapshot, Prepared, Promoted, PromotionOrder,
+    PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Reached, Switched, Uncovered, UnderDeparture, Undoable,
 };
 pub use past::{TripwireState, check_snapshot_name, moment_of};
 pub use past_of_path::PathAsked;

@@ -12,6 +12,7 @@ mod device;
 mod difference;
 mod expiry;
 mod freezing;
+mod guards;
 mod held_paths;
 mod holds;
 mod homing;
