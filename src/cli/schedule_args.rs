@@ -61,10 +61,10 @@ pub(super) struct PruneArgs {
     /// Mount point, any path in a mount, or a store
     #[arg(value_name = "MNT")]
     pub(super) target: PathBuf,
-    /// With --simulate: what there would be by these rules (as of schedule), which are not set
+    /// Rules as of schedule, which are not set: what there would be by these, with --simulate
     #[arg(value_name = "RULE", requires = "simulate")]
     pub(super) rules: Vec<OsString>,
-    /// With --simulate: what there would be by the schedules of this TOML file, which are not set
+    /// The schedules of a TOML file in their place, with --simulate
     #[arg(long, value_name = "FILE.toml", requires = "simulate", conflicts_with = "rules")]
     pub(super) from: Option<PathBuf>,
     #[command(flatten)]

@@ -152,7 +152,9 @@ fn pruning_is_told_before_it_is_done() {
     // By rules that nobody has set, here or in a file: begun with what the schedule of that name took.
     let rules = states(&p, "mnt");
     let hourly = p.json(&["prune", "mnt", "every=1h", "keep=24h", "--simulate", "90d", "--json"]);
-    assert_eq!((&hourly[0]["rules"], hourly[0]["left"].as_u64()), (&"every=1h keep=24h".into(), Some(24)));
+    assert_eq!(hourly[0]["rules"], "every=1h keep=24h");
+    // And one that is there and read, if it is.
+    assert!((24..=25).contains(&hourly[0]["left"].as_u64().unwrap()), "{hourly}");
     let told = p.ok(&["prune", "mnt", "--name", "new", "every=1d", "keep=2w", "--simulate", "90d"]);
     assert!(told.starts_with("new: every=1d keep=2w\n90 taken"), "{told}");
     let file = p.at("rules.toml");
@@ -253,7 +255,7 @@ fn a_store_that_nobody_has_mounted_is_kept_by_commands() {
         fs::write(p.path(name), name).unwrap();
         p.umount();
     };
-    p.ok(&["schedule", "store", "every=1m", "keep=4h", "timer=off"]);
+    p.ok(&["schedule", "store", "every=1h", "keep=4h", "timer=off"]);
     // Nothing has changed since the last one; what is to go goes.
     let run = p.ok(&["schedule", "store", "--run"]);
     assert!(run.lines().count() == 8 && run.lines().all(|line| line.starts_with("deleted @GMT-")), "{run}");
@@ -264,7 +266,7 @@ fn a_store_that_nobody_has_mounted_is_kept_by_commands() {
     // A clock was wrong by years when the newest were taken: one is taken all the same, and for now nothing goes.
     hours_with(&p, now + 40_000 * HOUR, 3, "later");
     change("b");
-    p.ok(&["schedule", "store", "every=1m", "keep=1h", "timer=off"]);
+    p.ok(&["schedule", "store", "every=1h", "keep=1h", "timer=off"]);
     let before = listed();
     let run = p.json(&["schedule", "store", "--run", "--json"]);
     assert!(run[0]["taken"].is_object() && run[0]["deleted"] == serde_json::json!([]), "{run}");
@@ -276,8 +278,8 @@ fn a_store_that_nobody_has_mounted_is_kept_by_commands() {
     let dry = p.ok(&["prune", "store", "--dry-run"]).lines().count() - 1;
     let pruned = p.ok(&["prune", "store"]);
     assert!(dry >= 3 && pruned.lines().count() == dry, "{dry}: {pruned}");
-    // The last one and those of a time to come, and no others but of the last minutes.
-    assert!((4..=6).contains(&listed().len()), "{:?}", listed());
+    // The last one and those of a time to come.
+    assert_eq!(listed().len(), 4, "{:?}", listed());
     p.check();
 }
 

@@ -34,15 +34,6 @@ const LOOK_AT_REST_INTERVAL: Duration = Duration::from_secs(3600);
 const GONE_AT_ONCE: usize = 8;
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// What is remembered of guards from one look to the next. It is lost with the mount.
-#[derive(Default)]
-pub struct SeenGuards {
-    /// When each was seen first, as time that has passed.
-    first: HashMap<ViewId, Duration>,
-    /// When it was looked last whether some are to go, and how often snapshots had come or gone by then.
-    looked: Option<(Duration, u64)>,
-}
-
 /// What is to become of a snapshot that is no schedule's, and why.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OtherSnapshot {

@@ -28,6 +28,7 @@ mod received;
 mod rollback;
 mod room;
 mod scheduled;
+mod seen_guards;
 mod snapdir;
 mod timekeeper;
 mod trash;
