@@ -17,6 +17,7 @@ pub(super) use super::schedule_args::{PruneArgs, ScheduleArgs};
 pub(super) use super::space_args::{PlanArgs, SpaceArgs};
 pub(super) use super::stream_args::{ReceiveArgs, SendArgs, VerifyArgs};
 use crate::format::Compression;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -238,7 +239,8 @@ pub(super) enum Verb {
         trash=TIME (or none) of MNT: for how long what is deleted can be brought back by snapfs undelete.\n\
         tripwire=on|off|FILES of MNT: when so many old files (on: 1000), or a quarter of all, are deleted or overwritten\n\
         within about a minute, a snapshot of what was there before is kept (@before-mass-deletion-...).\n\
-        timeout=TIME (1s to 1h) of MNT: how long one side of a mirror may keep the other waiting before it is left out.")]
+        timeout=TIME (1s to 1h) of MNT: how long one side of a mirror may keep the other waiting before it is left out.\n\
+        description=TEXT of a snapshot, MNT/.snapshots/NAME: what is said about it; nothing if TEXT is empty.")]
     Set(SetArgs),
     /// Show a property of files or directories, and where it is from
     #[command(after_help = "Example: snapfs get compression /data /data/logs\n\n\
@@ -561,7 +563,7 @@ pub(super) struct RestoreArgs {
 #[derive(Args, Debug)]
 pub(super) struct SetArgs {
     /// What is set, such as compression=zstd
-    #[arg(value_name = "PROPERTY=VALUE", value_parser = Assignment::parse)]
+    #[arg(value_name = "PROPERTY=VALUE", value_parser = OsStringValueParser::new().try_map(|arg| Assignment::from_argument(&arg)))]
     pub(super) assignment: Assignment,
     /// Files or directories in a mount
     #[arg(required = true, value_name = "PATH")]

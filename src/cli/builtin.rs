@@ -411,10 +411,12 @@ impl Engine for Open {
     }
 
     fn rename(&self, at: NodeId, name: &[u8], new_name: &[u8]) -> Result<(), Failure> {
-        self.fs.rename_snapshot_of(at, name, new_name).map_err(|e| {
-            let about = if e == Error::NotFound { name } else { new_name };
-            told_name(about, &e)
-        })
+        let about = |e: &Error| if *e == Error::NotFound { name } else { new_name };
+        self.fs.rename_snapshot_of(at, name, new_name).map_err(|e| told_name(about(&e), &e))
+    }
+
+    fn describe(&self, at: NodeId, name: &[u8], description: &[u8]) -> Result<(), Failure> {
+        self.fs.describe_snapshot(at, name, description).map_err(|e| told_name(name, &e))
     }
 
     fn delete(&self, at: NodeId, name: &[u8]) -> Result<(), Failure> {
@@ -620,10 +622,8 @@ impl Engine for Open {
         if let Some(copies) = self.hydrator.summary() {
             status["copies"] = json!(copies);
         }
-        if let Some(mirror) = self.sides.as_ref().map(|sides| sides.status()).or_else(|| self.stands.clone())
-        {
-            status["mirror"] = mirror;
-        }
+        let mirror = self.sides.as_ref().map(|sides| sides.status()).or_else(|| self.stands.clone());
+        mirror.into_iter().for_each(|mirror| status["mirror"] = mirror);
         status
     }
 

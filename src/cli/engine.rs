@@ -438,6 +438,10 @@ pub trait Engine: Send + Sync {
     }
     /// Renames a snapshot.
     fn rename(&self, at: NodeId, name: &[u8], new_name: &[u8]) -> Result<(), Failure>;
+    /// Says something else about a snapshot than was said when it was made.
+    fn describe(&self, _at: NodeId, _name: &[u8], _description: &[u8]) -> Result<(), Failure> {
+        Err(Failure::new(Code::UnknownVerb, "nothing is said about snapshots of this store"))
+    }
     /// Deletes a snapshot; the space comes back in the background.
     fn delete(&self, at: NodeId, name: &[u8]) -> Result<(), Failure>;
     /// Deletes snapshots by names and patterns, or tells which that would be; by whoever that is. Says which are gone, and which

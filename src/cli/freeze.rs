@@ -7,6 +7,7 @@ use super::output;
 use super::snapshots::{daemon_for_changes, put_maker, written};
 use crate::clock;
 use crate::ctl::Failure;
+use crate::fuse::QUEUE_THREADS_MAX;
 use crate::names;
 use serde_json::{Value, json};
 
@@ -35,8 +36,16 @@ fn in_words(frost: &Value) -> String {
     let user = frost["user"].as_u64().map(|user| format!(" of user {user}")).unwrap_or_default();
     let since = frost["since"].as_str().and_then(output::parse_rfc3339).map_or("-".into(), output::local);
     let left = clock::span(frost["seconds_left"].as_u64().unwrap_or(0));
-    let waiting = output::counted(frost["waiting"].as_u64().unwrap_or(0), "change");
+    let waiting = waiting(frost);
     format!("{} by '{by}'{user} since {since}, for {left} more; {waiting} waiting", lines.join(", "))
+}
+
+/// How many changes wait for its end. Of what the kernel writes back of a tree no more are counted than have a thread that waits with
+/// them: more may be queued behind these.
+pub(super) fn waiting(frost: &Value) -> String {
+    let count = frost["waiting"].as_u64().unwrap_or(0);
+    let at_least = if count < QUEUE_THREADS_MAX as u64 { "" } else { "at least " };
+    format!("{at_least}{}", output::counted(count, "change"))
 }
 
 pub(super) fn thaw(args: &ThawArgs) -> Result<(), Failure> {
@@ -56,6 +65,8 @@ mod tests {
         let frost = json!({"number": 7, "since": null, "timeout_seconds": 60, "seconds_left": 30, "waiting": 1,
             "user": 1000, "command": "snapfs freeze mnt", "lines": [".", ".clones/c"]});
         let mut status = json!({"frozen": [frost]});
+        assert_eq!(waiting(&json!({"waiting": 15})), "15 changes");
+        assert_eq!(waiting(&json!({"waiting": 16})), "at least 16 changes");
         shorten(&mut status);
         let told = "frozen: ., .clones/c by 'snapfs freeze mnt' of user 1000 since -, for 30s more; 1 change waiting\n";
         assert_eq!(output::fields(&status), told);

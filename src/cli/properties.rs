@@ -5,13 +5,15 @@
 use super::args::{GetArgs, SetArgs};
 use super::output;
 use super::property::{Assignment, Property};
+use super::snapshots::daemon_for_changes;
 use crate::ctl::{Client, Code, Failure};
+use crate::fs::SNAPDIR_NAME;
 use crate::names;
 use crate::sys::attribute;
 use serde_json::{Value, json};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// Goes on after a path that fails, and reports the first failure; each is told as it happens.
@@ -33,6 +35,9 @@ fn each(
 pub(super) fn set(args: &SetArgs) -> Result<(), Failure> {
     let Assignment { property, value } = &args.assignment;
     let (done, first) = each(&args.paths, &|path| {
+        if *property == Property::Description {
+            return describe(path, value);
+        }
         look(path, *property)?;
         let (at, name, value) = (path.to_path_buf(), property.attribute(), value.clone());
         Client::patiently(path, move || attribute::set(&at, &name, value.as_bytes()))?
@@ -64,8 +69,53 @@ pub(super) fn get(args: &GetArgs) -> Result<(), Failure> {
     first
 }
 
+/// Says something about the snapshot at this path. That is done by its line, since nothing changes in a snapshot.
+fn describe(path: &Path, text: &OsStr) -> Result<Value, Failure> {
+    let (line, name) = snapshot_at(path)?;
+    let mut request = json!({});
+    names::put(&mut request, "name", &name);
+    names::put(&mut request, "description", text);
+    daemon_for_changes(&line)?.call("describe", request, &mut |_| {})?;
+    look_at_description(path)
+}
+
+/// The directory whose past has the snapshot at this path, and how it is called there.
+fn snapshot_at(path: &Path) -> Result<(PathBuf, OsString), Failure> {
+    let whole = std::path::absolute(path).map_err(|e| refused(path, &e))?;
+    let (name, snapdir) = (whole.file_name(), whole.parent());
+    let is_snapdir = snapdir.and_then(Path::file_name) == Some(OsStr::from_bytes(SNAPDIR_NAME));
+    match (name, snapdir.and_then(Path::parent).filter(|_| is_snapdir)) {
+        (Some(name), Some(line)) => Ok((line.to_path_buf(), name.to_os_string())),
+        _ => {
+            let what = "a description is of a snapshot: give MNT/.snapshots/NAME (of a clone it is said when that is made)";
+            Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown(path))))
+        }
+    }
+}
+
+fn look_at_description(path: &Path) -> Result<Value, Failure> {
+    snapshot_at(path)?;
+    let read = |name: &str| {
+        let (at, name) = (path.to_path_buf(), name.to_string());
+        Client::patiently(path, move || attribute::get(&at, &name))?.map_err(|e| refused(path, &e))
+    };
+    let Some(_) = read("user.snapfs.id")? else {
+        let what = "this is no snapshot in a mount of snapfs";
+        return Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown(path))));
+    };
+    let value = read(&Property::Description.attribute())?;
+    let mut object = json!({"property": Property::Description.name()});
+    object["source"] = if value.is_some() { "local" } else { "default" }.into();
+    names::put(&mut object, "value", OsStr::from_bytes(&value.unwrap_or_default()));
+    names::put(&mut object, "path", path);
+    Ok(object)
+}
+
 /// A property of a path, as JSON.
 fn look(path: &Path, property: Property) -> Result<Value, Failure> {
+    if property == Property::Description {
+        return look_at_description(path);
+    }
     let read = |name: &str| {
         let (at, name) = (path.to_path_buf(), name.to_string());
         let value = Client::patiently(path, move || attribute::get(&at, &name))?;

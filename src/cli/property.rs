@@ -1,9 +1,12 @@
 //! Properties of files and directories: their names, and their values as a user writes them. It sets none.
 
 use crate::clock::{self, SPAN_MAX};
+use crate::format::provenance::DESCRIPTION_BYTES_MAX;
 use crate::format::terms::THRESHOLD_FILES_MAX;
 use crate::format::{Compression, Layout};
 use crate::limits::SIDE_LIMIT_SECS;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
 
 /// A property that can be asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +26,8 @@ pub(super) enum Property {
     Tripwire,
     /// How long one side of a mirror may keep the other waiting.
     Timeout,
+    /// What is said about a snapshot.
+    Description,
 }
 
 impl Property {
@@ -37,6 +42,7 @@ impl Property {
             Property::ClonesMax => "clones_max",
             Property::Tripwire => "tripwire",
             Property::Timeout => "timeout",
+            Property::Description => "description",
         }
     }
 
@@ -56,8 +62,9 @@ impl Property {
             "clones_max" => Ok(Property::ClonesMax),
             "tripwire" => Ok(Property::Tripwire),
             "timeout" => Ok(Property::Timeout),
+            "description" => Ok(Property::Description),
             _ => Err(format!(
-                "there is no property '{text}'; there are: compression, layout, expire, idle, clones_max, trash, tripwire, timeout"
+                "there is no property '{text}'; there are: compression, description, layout, expire, idle, clones_max, trash, tripwire, timeout"
             )),
         }
     }
@@ -67,18 +74,32 @@ impl Property {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Assignment {
     pub(super) property: Property,
-    pub(super) value: String,
+    /// Text, but for a description, which is bytes as they were given.
+    pub(super) value: OsString,
 }
 
 impl Assignment {
-    /// From the text of an argument.
-    pub(super) fn parse(text: &str) -> Result<Assignment, String> {
+    /// From an argument.
+    pub(super) fn from_argument(argument: &OsStr) -> Result<Assignment, String> {
+        if let Some(text) = argument.as_bytes().strip_prefix(b"description=") {
+            if text.len() > DESCRIPTION_BYTES_MAX {
+                return Err(format!("a description has {DESCRIPTION_BYTES_MAX} bytes at most"));
+            }
+            let value = OsStr::from_bytes(text).to_os_string();
+            return Ok(Assignment { property: Property::Description, value });
+        }
+        Assignment::parse(argument.to_str().ok_or("only a description is text that is no UTF-8")?)
+    }
+
+    /// From text.
+    fn parse(text: &str) -> Result<Assignment, String> {
         let (name, value) = text.split_once('=').ok_or("write PROPERTY=VALUE")?;
         let property = Property::parse(name)?;
         match property {
             Property::Compression | Property::Layout if value == "inherit" => {}
             Property::Layout => drop(parse_layout(value)?),
             Property::Compression => drop(parse_compression(value)?),
+            Property::Description => {}
             Property::Tripwire if matches!(value, "on" | "off") => {}
             Property::Tripwire => {
                 let files =
@@ -94,7 +115,7 @@ impl Assignment {
                 max.ok_or_else(|| format!("'{value}' is neither none nor a number of clones from 1 up"))?;
             }
         }
-        Ok(Assignment { property, value: value.to_string() })
+        Ok(Assignment { property, value: value.into() })
     }
 }
 
@@ -162,6 +183,12 @@ mod tests {
             let told = Assignment::parse(bad).unwrap_err();
             assert!(told.ends_with("from 1s to 1h, such as 5s or 2m"), "{told}");
         }
+        let told = Assignment::from_argument(OsStr::from_bytes(b"description=a=\xff"));
+        assert_eq!(told.map(|told| told.value.as_bytes().to_vec()), Ok(b"a=\xff".to_vec()));
+        assert!(Assignment::from_argument(OsStr::new("description=")).is_ok());
+        let long = format!("description={}", "x".repeat(DESCRIPTION_BYTES_MAX + 1));
+        assert!(Assignment::from_argument(OsStr::new(&long)).is_err());
+        assert!(Assignment::from_argument(OsStr::from_bytes(b"trash=\xff")).is_err());
         for good in ["layout=cow", "layout=row", "layout=inherit"] {
             assert!(Assignment::parse(good).is_ok(), "{good}");
         }

@@ -12,8 +12,9 @@ use super::usage;
 use crate::ctl::{Code, Failure};
 use crate::names;
 use crate::ops::NodeId;
-use crate::schedule::{DEFAULT_SCHEDULE, parse_rules};
+use crate::schedule::{DEFAULT_SCHEDULE, Schedule, parse_rules};
 use serde_json::Value;
+use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -42,7 +43,7 @@ pub(super) fn run(backend: &dyn Backend, args: &ScheduleArgs) -> Result<(), Fail
 
 fn wanted(args: &ScheduleArgs) -> Result<ScheduleWish, Failure> {
     if let Some(file) = &args.what.from {
-        return from_file(file);
+        return from_file(file).map(ScheduleWish::Replace);
     }
     if args.what.remove {
         return Ok(ScheduleWish::Remove);
@@ -53,13 +54,16 @@ fn wanted(args: &ScheduleArgs) -> Result<ScheduleWish, Failure> {
     if args.rules.is_empty() {
         return Ok(ScheduleWish::Tell);
     }
-    let words: Vec<String> = args.rules.iter().map(names::shown).collect();
-    let (rules, name) = (words.join(" "), args.which.name.as_deref().unwrap_or(DEFAULT_SCHEDULE));
-    let schedule = parse_rules(name, &rules);
-    schedule.map(ScheduleWish::Set).map_err(|e| usage::wrong(&format!("{rules}: {e}")))
+    from_words(&args.rules, &args.which).map(ScheduleWish::Set)
 }
 
-fn from_file(file: &Path) -> Result<ScheduleWish, Failure> {
+fn from_words(rules: &[OsString], which: &WhichArgs) -> Result<Schedule, Failure> {
+    let words: Vec<String> = rules.iter().map(names::shown).collect();
+    let (rules, name) = (words.join(" "), which.name.as_deref().unwrap_or(DEFAULT_SCHEDULE));
+    parse_rules(name, &rules).map_err(|e| usage::wrong(&format!("{rules}: {e}")))
+}
+
+fn from_file(file: &Path) -> Result<Vec<Schedule>, Failure> {
     let shown = names::shown(file);
     let read = || -> std::io::Result<String> {
         let mut text = String::new();
@@ -70,8 +74,7 @@ fn from_file(file: &Path) -> Result<ScheduleWish, Failure> {
         Ok(text)
     };
     let text = read().map_err(|e| Failure::new(Code::Invalid, format!("{shown}: {e}")))?;
-    let all = schedule_file::read(&text);
-    all.map(ScheduleWish::Replace).map_err(|e| Failure::new(Code::Invalid, format!("{shown}: {e}")))
+    schedule_file::read(&text).map_err(|e| Failure::new(Code::Invalid, format!("{shown}: {e}")))
 }
 
 fn ask(
@@ -82,7 +85,7 @@ fn ask(
 ) -> Result<Value, Failure> {
     let clone = which.clone.as_ref().map(|name| name.as_bytes().to_vec());
     let order = ScheduleOrder { at: NodeId::ROOT, clone, name: which.name.clone(), wish };
-    let looks = matches!(order.wish, ScheduleWish::Tell | ScheduleWish::Explain | ScheduleWish::Simulate(_));
+    let looks = matches!(order.wish, ScheduleWish::Tell | ScheduleWish::Explain | ScheduleWish::Simulate(..));
     if !looks && let Err(f) = daemon_for_changes(target) {
         // What is not mounted is opened.
         if f.code == Code::ReadOnly {
@@ -185,13 +188,20 @@ fn print_runs(answer: &Value, json: bool) -> Result<(), String> {
         for gone in list(run, "deleted") {
             out += &format!("deleted {} ({})\n", name_of(gone), text(run, "schedule"));
         }
+        if let Some(kept_back) = run["kept_back"].as_u64().filter(|kept_back| *kept_back > 0) {
+            let kept_back = output::counted(kept_back, "snapshot");
+            out += &format!(
+                "{}: {kept_back} no rule keeps stay for now: {CLOCK_DISTRUSTED}\n",
+                text(run, "schedule")
+            );
+        }
     }
     output::print(&out)
 }
 
 pub(super) fn prune(backend: &dyn Backend, args: &PruneArgs) -> Result<(), Failure> {
     let wish = match (args.what.simulate, args.what.dry_run || args.what.explain) {
-        (Some(secs), _) => ScheduleWish::Simulate(secs),
+        (Some(secs), _) => ScheduleWish::Simulate(secs, given(args)?),
         (None, true) => ScheduleWish::Explain,
         (None, false) => ScheduleWish::Prune,
     };
@@ -201,8 +211,10 @@ pub(super) fn prune(backend: &dyn Backend, args: &PruneArgs) -> Result<(), Failu
         if json { output::print_json(&answer["simulated"]) } else { output::print(&simulated(&answer)) }
     } else if args.what.dry_run || args.what.explain {
         let all = list(&answer, "snapshots").iter();
-        let all: Vec<Value> = all.filter(|s| args.what.explain || s["goes"] == true).cloned().collect();
-        if all.is_empty() && args.what.explain && !json {
+        // What is no schedule's is not deleted by this.
+        let is_wanted = |s: &&Value| args.what.explain || s["goes"] == true && s["schedule"].is_string();
+        let all: Vec<Value> = all.filter(is_wanted).cloned().collect();
+        if !all.iter().any(|s| s["schedule"].is_string()) && args.what.explain && !json {
             eprintln!(
                 "no schedule of this line has taken any (snapfs schedule {})",
                 names::shown(&args.target)
@@ -215,6 +227,20 @@ pub(super) fn prune(backend: &dyn Backend, args: &PruneArgs) -> Result<(), Failu
     printed.map_err(|e| Failure::new(Code::Other, e))
 }
 
+/// Rules that are only to be simulated.
+fn given(args: &PruneArgs) -> Result<Vec<Schedule>, Failure> {
+    match &args.from {
+        Some(file) => {
+            let all = from_file(file)?;
+            let none =
+                || Failure::new(Code::Invalid, format!("{}: there is no schedule in it", names::shown(file)));
+            if all.is_empty() { Err(none()) } else { Ok(all) }
+        }
+        None if args.rules.is_empty() => Ok(Vec::new()),
+        None => from_words(&args.rules, &args.which).map(|schedule| vec![schedule]),
+    }
+}
+
 fn reasons(value: &Value) -> String {
     list(value, "because").iter().filter_map(Value::as_str).collect::<Vec<_>>().join("; ")
 }
@@ -225,7 +251,8 @@ fn explained(all: &[Value]) -> String {
     }
     let row = |s: &Value| {
         let goes = if s["goes"] == true { "goes" } else { "stays" };
-        vec![name_of(s), text(s, "schedule").into(), goes.into(), reasons(s)]
+        let schedule = s["schedule"].as_str().unwrap_or("-");
+        vec![name_of(s), schedule.into(), goes.into(), reasons(s)]
     };
     let rows: Vec<Vec<String>> = all.iter().map(row).collect();
     output::table(&["SNAPSHOT", "SCHEDULE", "", "BECAUSE"], &rows, &[])

@@ -61,6 +61,12 @@ pub(super) struct PruneArgs {
     /// Mount point, any path in a mount, or a store
     #[arg(value_name = "MNT")]
     pub(super) target: PathBuf,
+    /// Rules as of schedule, which are not set: what there would be by these, with --simulate
+    #[arg(value_name = "RULE", requires = "simulate")]
+    pub(super) rules: Vec<OsString>,
+    /// The schedules of a TOML file in their place, with --simulate
+    #[arg(long, value_name = "FILE.toml", requires = "simulate", conflicts_with = "rules")]
+    pub(super) from: Option<PathBuf>,
     #[command(flatten)]
     pub(super) which: WhichArgs,
     #[command(flatten)]
@@ -76,7 +82,7 @@ pub(super) struct PruneVerb {
     /// Only tell what would be deleted
     #[arg(long)]
     pub(super) dry_run: bool,
-    /// Only tell of each snapshot that was taken by a schedule why it stays or goes
+    /// Only tell of each snapshot why it stays or goes
     #[arg(long)]
     pub(super) explain: bool,
     /// Only tell what there would be after this time, if something changes in each period: 12h, 90d, 4w, 2y

@@ -25,8 +25,8 @@ pub enum ScheduleWish {
     Prune,
     /// To tell what is to become of each snapshot.
     Explain,
-    /// To tell what there would be after so many seconds.
-    Simulate(u64),
+    /// To tell what there would be after so many seconds: by these rules, none of which is set, or by those that hold if there are none.
+    Simulate(u64, Vec<Schedule>),
 }
 
 /// An order about the schedules of a line.
@@ -55,7 +55,10 @@ pub(super) fn encode(order: &ScheduleOrder) -> Value {
         ScheduleWish::Run => json!({"order": "run"}),
         ScheduleWish::Prune => json!({"order": "prune"}),
         ScheduleWish::Explain => json!({"order": "explain"}),
-        ScheduleWish::Simulate(secs) => json!({"order": "simulate", "seconds": secs}),
+        ScheduleWish::Simulate(secs, all) => {
+            let all = all.iter().map(one).collect::<Vec<_>>();
+            json!({"order": "simulate", "seconds": secs, "schedules": all})
+        }
     };
     object["schedule"] = order.name.clone().into();
     if let Some(clone) = &order.clone {
@@ -87,7 +90,7 @@ pub(super) fn decode(args: &Value, at: NodeId) -> Result<ScheduleOrder, Failure>
         "prune" => ScheduleWish::Prune,
         "explain" => ScheduleWish::Explain,
         "simulate" => {
-            ScheduleWish::Simulate(args["seconds"].as_u64().ok_or_else(|| wrong("without a time"))?)
+            ScheduleWish::Simulate(args["seconds"].as_u64().ok_or_else(|| wrong("without a time"))?, all()?)
         }
         other => return Err(wrong(&format!("'{other}' is not known"))),
     };
@@ -112,7 +115,8 @@ mod tests {
             ScheduleWish::Run,
             ScheduleWish::Prune,
             ScheduleWish::Explain,
-            ScheduleWish::Simulate(u64::MAX),
+            ScheduleWish::Simulate(u64::MAX, vec![]),
+            ScheduleWish::Simulate(90 * 86_400, vec![rules("a"), rules("b.c")]),
         ] {
             for (clone, name) in [(None, None), (Some(b"a \xff".to_vec()), Some("x".to_string()))] {
                 let order = ScheduleOrder { at: NodeId::ROOT, clone, name, wish: wish.clone() };

@@ -5,7 +5,7 @@ use super::refusal::{told, told_clone};
 use super::schedule_order::{ScheduleOrder, ScheduleWish};
 use crate::ctl::{Code, Failure};
 use crate::format::LineId;
-use crate::fs::{Fs, RuledSnapshot, ScheduleRun, ScheduleState};
+use crate::fs::{Fs, OtherSnapshot, RuledSnapshot, ScheduleRun, ScheduleState};
 use crate::names;
 use crate::ops::{Error, Timestamp};
 use crate::schedule::{SCHEDULES_MAX, Schedule, Simulated, simulate};
@@ -39,7 +39,11 @@ pub(super) fn carry_out(
     };
     let there = fs.volume().line(line).map_err(|e| fails(e.into()))?.schedules;
     let name = order.name.as_deref();
-    let is_new = matches!(order.wish, ScheduleWish::Set(_) | ScheduleWish::Replace(_));
+    let is_new = match &order.wish {
+        ScheduleWish::Set(_) | ScheduleWish::Replace(_) => true,
+        ScheduleWish::Simulate(_, given) => !given.is_empty(),
+        _ => false,
+    };
     if let Some(name) = name.filter(|name| !is_new && !there.iter().any(|s| s.name == **name)) {
         let all: Vec<&str> = there.iter().map(|s| &s.name[..]).collect();
         let what = if all.is_empty() { "it has none".into() } else { format!("it has {}", all.join(", ")) };
@@ -69,9 +73,19 @@ pub(super) fn carry_out(
         ScheduleWish::Prune => return Ok(runs(&fs.prune_schedules(line, name).map_err(fails)?)),
         ScheduleWish::Explain => {
             let all = fs.rule_schedules(line, name).map_err(fails)?;
-            return Ok(json!({"snapshots": all.iter().map(ruled).collect::<Vec<_>>()}));
+            let others = if name.is_none() { fs.rule_others(line).map_err(fails)? } else { Vec::new() };
+            let all = all.iter().map(ruled).chain(others.iter().map(other));
+            return Ok(json!({"snapshots": all.collect::<Vec<_>>()}));
         }
-        ScheduleWish::Simulate(secs) => return simulated((fs, store), line, (name, *secs), put),
+        ScheduleWish::Simulate(secs, given) => {
+            let all = if given.is_empty() { &there } else { given };
+            let all: Vec<&Schedule> = all.iter().filter(|s| name.is_none_or(|name| name == s.name)).collect();
+            if all.is_empty() && !given.is_empty() {
+                let what = format!("none of these is called '{}'", name.unwrap_or_default());
+                return Err(Failure::new(Code::NotFound, what));
+            }
+            return Ok(simulated(fs, line, (&all, *secs), put));
+        }
     }
     Ok(json!({"schedules": fs.schedule_states(Some(line)).iter().map(state).collect::<Vec<_>>()}))
 }
@@ -124,7 +138,7 @@ fn runs(all: &[ScheduleRun]) -> Value {
     let one = |run: &ScheduleRun| {
         json!({
             "schedule": run.schedule, "taken": run.taken.as_ref().map(snapshot),
-            "deleted": run.gone.iter().map(snapshot).collect::<Vec<_>>(),
+            "deleted": run.gone.iter().map(snapshot).collect::<Vec<_>>(), "kept_back": run.kept_back,
         })
     };
     json!({"runs": all.iter().map(one).collect::<Vec<_>>()})
@@ -146,16 +160,25 @@ fn ruled(r: &RuledSnapshot) -> Value {
     object
 }
 
+/// One that is no schedule's.
+fn other(s: &OtherSnapshot) -> Value {
+    let mut object = snapshot(&s.snapshot);
+    object["schedule"] = Value::Null;
+    object["goes"] = s.goes.into();
+    object["because"] = json!([s.because]);
+    object["rules"] = json!([]);
+    object
+}
+
+/// What there would be by these schedules, of which those that have the name of one that holds begin with what it took.
 fn simulated(
-    (fs, store): (&Fs, &Path),
+    fs: &Fs,
     line: LineId,
-    (name, secs): (Option<&str>, u64),
+    (schedules, secs): (&[&Schedule], u64),
     put: &mut dyn FnMut(Value) -> bool,
-) -> Result<Value, Failure> {
-    let fails = |e: Error| told(store, &e);
-    let schedules = fs.volume().line(line).map_err(|e| fails(e.into()))?.schedules;
+) -> Value {
     let (mut all, mut asked) = (Vec::new(), None::<Instant>);
-    for schedule in schedules.iter().filter(|s| name.is_none_or(|name| name == s.name)) {
+    for schedule in schedules.iter().copied() {
         let (now, there) = fs.taken_by(line, schedule);
         let mut moments = Vec::new();
         let step = secs.div_ceil(MOMENTS_TOLD).max(1);
@@ -174,7 +197,7 @@ fn simulated(
         let Some(done) = done else { break };
         all.push(outcome(schedule, &done, moments));
     }
-    Ok(json!({"simulated": all}))
+    json!({"simulated": all})
 }
 
 fn outcome(schedule: &Schedule, done: &Simulated, moments: Vec<Value>) -> Value {
@@ -200,7 +223,7 @@ mod tests {
         let fs = mount(new_store(64 << 20));
         let rules = |name: &str| crate::schedule::parse_rules(name, "every=1m keep=all").unwrap();
         fs.set_schedules(LineId::MAIN, vec![rules("one"), rules("two")]).unwrap();
-        let wish = ScheduleWish::Simulate(30 * 86_400);
+        let wish = ScheduleWish::Simulate(30 * 86_400, Vec::new());
         let order = ScheduleOrder { at: NodeId::ROOT, clone: None, name: None, wish };
         for waits in [false, true] {
             let mut told = 0;

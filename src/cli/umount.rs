@@ -1,7 +1,7 @@
 //! `snapfs umount`: unmounts, then waits until the daemon has closed the store.
 
 use super::args::UmountArgs;
-use super::{output, users};
+use super::{freeze, output, users};
 use crate::clock;
 use crate::ctl::{Client, Code, Failure, registry};
 use crate::fuse::{self, mounts};
@@ -159,7 +159,7 @@ fn status_in_time(daemon: &Client) -> Option<Value> {
 /// That changes wait for a thaw, by whom, and for how long.
 fn how_it_is_frozen(status: &Value) -> Option<String> {
     let frost = status.get("frozen")?.as_array()?.iter().find(|frost| frost["waiting"] != 0)?;
-    let waiting = output::counted(frost["waiting"].as_u64()?, "change");
+    let waiting = freeze::waiting(frost);
     let by = names::get(frost, "command").map(|by| names::shown_bytes(&by)).unwrap_or_default();
     let left = clock::span(frost["seconds_left"].as_u64()?);
     Some(format!("frozen by '{by}' for {left} more, with {waiting} waiting"))

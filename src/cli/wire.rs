@@ -105,6 +105,10 @@ impl Handler for Verbs {
                 self.engine.rename(at(args), &name(args, "name")?, &name(args, "new_name")?)?;
                 Ok(json!({}))
             }
+            "describe" => {
+                self.engine.describe(at(args), &name(args, "name")?, &description(args)?)?;
+                Ok(json!({}))
+            }
             "delete" => {
                 self.engine.delete(at(args), &name(args, "name")?)?;
                 Ok(json!({}))
@@ -261,12 +265,17 @@ fn of_command(args: &Value, reason: Reason) -> Provenance {
 
 /// By whom and by which command something is made that was asked for, and what that says of it.
 fn of_maker(args: &Value) -> Result<Provenance, Failure> {
+    Ok(Provenance { description: description(args)?, ..of_command(args, Reason::User) })
+}
+
+/// What is said about something; nothing if that is empty.
+fn description(args: &Value) -> Result<Vec<u8>, Failure> {
     let description = names::get(args, "description").unwrap_or_default();
     if description.len() > DESCRIPTION_BYTES_MAX {
         let what = format!("a description has {DESCRIPTION_BYTES_MAX} bytes at most");
         return Err(Failure::new(Code::Invalid, what));
     }
-    Ok(Provenance { description, ..of_command(args, Reason::User) })
+    Ok(description)
 }
 
 /// By which method it is made.

@@ -235,6 +235,11 @@ impl Fs {
         self.past.rename_snapshot(&*self.heads.at(at)?, name, new)
     }
 
+    /// Says something else about a snapshot of the line that this node is of than was said.
+    pub fn describe_snapshot(&self, at: NodeId, name: &[u8], description: &[u8]) -> Result<()> {
+        self.past.describe_snapshot(&*self.heads.at(at)?, name, description)
+    }
+
     /// Deletes a snapshot of the line that this node is of.
     pub fn delete_snapshot_of(&self, at: NodeId, name: &[u8]) -> Result<()> {
         self.past.delete_snapshot(&*self.heads.at(at)?, name, Deletion::Final)

@@ -80,8 +80,9 @@ pub use options::{
 
 pub use past::{
     Applications, COPY_KEPT_SECS, Cover, DELETED_AT_ONCE, Deletion, Departure, GoesOn, Gone, GuardedChange,
-    HasToo, HoldTerms, InTheWay, OpenForWriting, OpenWithoutName, Prepared, Promoted, PromotionOrder,
-    PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Reached, Switched, Uncovered, UnderDeparture, Undoable,
+    HasToo, HoldTerms, InTheWay, OpenForWriting, OpenWithoutName, OtherSnapshot, Prepared, Promoted,
+    PromotionOrder, PurgeAsked, PurgeEnd, PurgePlan, PurgedIn, Reached, Switched, Uncovered, UnderDeparture,
+    Undoable,
 };
 pub use past::{TripwireState, check_snapshot_name, moment_of};
 pub use past_of_path::PathAsked;

@@ -9,7 +9,7 @@
 
 use super::file_system::Fs;
 use super::heads::Head;
-use super::past::{Applications, WatchedSchedule, moment};
+use super::past::{Applications, OtherSnapshot, WatchedSchedule, moment};
 use crate::format::line::{LineRecord, LineState};
 use crate::format::{LineId, ViewId};
 use crate::ops::{Error, Result, RoomFor};
@@ -65,6 +65,8 @@ pub struct ScheduleRun {
     pub taken: Option<SnapshotInfo>,
     /// Those that were deleted.
     pub gone: Vec<SnapshotInfo>,
+    /// So many are to go and stay for now, because the clock is not where one would think.
+    pub kept_back: usize,
 }
 
 /// What is to become of a snapshot of a schedule.
@@ -160,13 +162,16 @@ impl Fs {
             self.past.room.end();
             return false;
         }
+        let now = moment(&self.heads.clock);
         if lines.iter().all(|l| l.schedules.iter().all(|s| s.by_hand)) {
-            self.past.timekeeper.seen.lock().schedules.clear();
-            self.count_room(moment(&self.heads.clock).1);
+            // What is run by hand is remembered as well, and how the clock goes.
+            if let Some(_running) = self.past.timekeeper.running.try_lock() {
+                self.look(&lines, now);
+            }
+            self.tend_space(now);
             return false;
         }
         let _running = self.past.timekeeper.running.lock();
-        let now = moment(&self.heads.clock);
         self.look(&lines, now);
         let mut more = false;
         for (line, schedule) in each(&lines).filter(|(_, schedule)| !schedule.by_hand) {
@@ -179,17 +184,22 @@ impl Fs {
                 Err(e) => self.note(line.id, schedule, Some(format!("cannot delete a snapshot: {e}"))),
             }
         }
-        self.count_room(now.1);
+        self.tend_space(now);
         more
     }
 
-    fn count_room(&self, passed: Duration) {
-        if let Err(e) = self.past.count_room(passed) {
+    /// What there is to do besides schedules: guards that have been there for long enough, and what may be had when space is wanted.
+    fn tend_space(&self, now: (i64, Duration)) {
+        if let Err(e) = self.past.keep_guards(now) {
+            log::warn!("guards that are old cannot be deleted: {e}");
+        }
+        if let Err(e) = self.past.count_room(now.1) {
             log::warn!("what automatic snapshots hold is not known: {e}");
         }
     }
 
-    /// Takes what is due of a line, whoever runs it else, and deletes all that is to go. Of one schedule if that is named.
+    /// Takes what is due of a line, whoever runs it else, and deletes all that is to go: by a rule only if the clock is where one would
+    /// think. Of one schedule if that is named.
     pub fn run_schedules(&self, line: LineId, name: Option<&str>) -> Result<Vec<ScheduleRun>> {
         self.heads.check_writable()?;
         let _running = self.past.timekeeper.running.lock();
@@ -198,10 +208,10 @@ impl Fs {
         self.look(&self.heads.volume.scheduled_lines(), now);
         let mut all = Vec::new();
         for schedule in named(&record, name) {
-            self.with_watched(line, schedule, |watched| watched.pace.forget_failure());
+            self.with_watched(line, schedule, |watched| watched.pace.is_asked_for());
             let taken = self.take_if_due(&head, schedule, now)?;
-            let gone = self.prune_all(&head, schedule)?;
-            all.push(ScheduleRun { schedule: schedule.name.clone(), taken, gone });
+            let (gone, kept_back) = self.prune_all(&head, schedule, self.unkept())?;
+            all.push(ScheduleRun { schedule: schedule.name.clone(), taken, gone, kept_back });
         }
         Ok(all)
     }
@@ -216,7 +226,13 @@ impl Fs {
         Ok(all)
     }
 
-    /// Deletes what is to go of the snapshots of the schedules of a line, or of one of them. Tells which those were.
+    /// What is to become of the other snapshots of a line's own, and why, oldest first.
+    pub fn rule_others(&self, line: LineId) -> Result<Vec<OtherSnapshot>> {
+        Ok(self.past.others_of(&self.heads.volume.line(line)?, moment(&self.heads.clock).0))
+    }
+
+    /// Deletes what is to go of the snapshots of the schedules of a line, or of one of them, whatever the clock says. Tells which those
+    /// were.
     pub fn prune_schedules(&self, line: LineId, name: Option<&str>) -> Result<Vec<ScheduleRun>> {
         self.heads.check_writable()?;
         let _running = self.past.timekeeper.running.lock();
@@ -224,8 +240,8 @@ impl Fs {
         let head = self.heads.of_line(&record).ok_or(Error::Stale)?;
         let mut all = Vec::new();
         for schedule in named(&record, name) {
-            let gone = self.prune_all(&head, schedule)?;
-            all.push(ScheduleRun { schedule: schedule.name.clone(), taken: None, gone });
+            let (gone, kept_back) = self.prune_all(&head, schedule, Unkept::GoesNow)?;
+            all.push(ScheduleRun { schedule: schedule.name.clone(), taken: None, gone, kept_back });
         }
         Ok(all)
     }
@@ -282,11 +298,20 @@ impl Fs {
         });
         let new: Vec<_> = new.collect();
         let there: BTreeSet<_> = each(lines).map(|(line, schedule)| key(line, schedule)).collect();
+        let is_first = self.past.timekeeper.seen.lock().clock.is_new();
+        let made = if is_first { self.past.times_made() } else { Vec::new() };
         let mut seen = self.past.timekeeper.seen.lock();
         seen.schedules.retain(|key, _| there.contains(key));
         seen.schedules.extend(new);
-        let newest = seen.schedules.values().filter_map(|watched| watched.last).max();
-        seen.clock.look(now, newest);
+        seen.clock.look(now, &made);
+    }
+
+    /// When what no rule keeps goes, as of the last look.
+    fn unkept(&self) -> Unkept {
+        match self.past.timekeeper.seen.lock().clock.is_trusted() {
+            true => Unkept::GoesNow,
+            false => Unkept::GoesLater,
+        }
     }
 
     /// What went wrong around the last snapshot of a schedule, though it was taken.
@@ -354,10 +379,7 @@ impl Fs {
         if !is_due {
             return Ok(false);
         }
-        let when = match self.past.timekeeper.seen.lock().clock.is_trusted() {
-            true => Unkept::GoesNow,
-            false => Unkept::GoesLater,
-        };
+        let when = self.unkept();
         let Rulings { rows: mut go, trash } = self.rulings(head.line, schedule, when)?;
         if self.past.empty_these(&trash, PRUNED_AT_ONCE, TIMERS_PATIENCE)? > 0 {
             // What is in the trash goes first, and its space is on its way.
@@ -382,17 +404,25 @@ impl Fs {
         Ok(more)
     }
 
-    fn prune_all(&self, head: &Head, schedule: &Schedule) -> Result<Vec<SnapshotInfo>> {
-        let mut go = loop {
-            let Rulings { rows, trash } = self.rulings(head.line, schedule, Unkept::GoesNow)?;
+    /// Deletes all that is to go. What that was, and how many stay for now because of the clock.
+    fn prune_all(
+        &self,
+        head: &Head,
+        schedule: &Schedule,
+        when: Unkept,
+    ) -> Result<(Vec<SnapshotInfo>, usize)> {
+        let go = loop {
+            let Rulings { rows, trash } = self.rulings(head.line, schedule, when)?;
             if self.past.empty_these(&trash, PRUNED_AT_ONCE, USERS_PATIENCE)? == 0 {
                 break rows;
             }
             self.commits.bring_back()?;
         };
-        go.retain(|ruled| ruled.ruling.goes() || ruled.thinned.is_some());
+        let go = go.into_iter().filter(|ruled| ruled.ruling.goes() || ruled.thinned.is_some());
+        let is_now = |ruled: &RuledSnapshot| ruled.thinned.is_some() || when == Unkept::GoesNow;
+        let (go, later): (Vec<_>, Vec<_>) = go.partition(is_now);
         let go: Vec<SnapshotInfo> = go.into_iter().map(|ruled| ruled.snapshot).collect();
-        Ok(self.past.drop_scheduled(head, &go, USERS_PATIENCE)?.gone)
+        Ok((self.past.drop_scheduled(head, &go, USERS_PATIENCE)?.gone, later.len()))
     }
 
     /// The snapshots of the line's other schedules that have a budget, but for those that would not go.

@@ -27,3 +27,4 @@ mod waiting_writes;
 pub use flusher::run_flusher;
 pub use mount::{Options, bind, check_point, clear_if_dead, remount, unmount};
 pub use session::{Connection, Mounted, Unmounter, own_devices};
+pub use waiting_writes::THREADS_MAX as QUEUE_THREADS_MAX;

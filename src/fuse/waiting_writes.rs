@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Threads for the writes of a tree at most: enough that they share a flush.
-const THREADS_MAX: usize = 16;
+pub const THREADS_MAX: usize = 16;
 /// Threads for all trees from which on a tree has one only.
 const THREADS_OF_ALL: usize = 128;
 

@@ -184,7 +184,7 @@ fn history(seed: u64) -> u64 {
             (pace, begun, taken_since_begun) = (Cadence::new(machine.seen().1), machine.passed, 0);
             steady = SteadyClock::default();
         }
-        steady.look(machine.seen(), all.iter().map(|s| s.at).max());
+        steady.look(machine.seen(), &all.iter().map(|s| s.at).collect::<Vec<_>>());
         let last = all.last().map(|s| s.at);
         if pace.is_due(schedule.every, last, machine.seen()) {
             if rng.u64(..6) == 0 {
@@ -235,6 +235,81 @@ fn history(seed: u64) -> u64 {
 fn random_histories_are_as_the_oracle_says() {
     let taken: u64 = (0..24_000).map(history).sum();
     assert!(taken > 200_000, "{taken} snapshots in all: too few to mean anything");
+}
+
+/// Runs of a program that remembers nothing, often in each period, under a clock that somebody sets. How many snapshots there are.
+fn forgetful_runs(seed: u64) -> u64 {
+    let rng = &mut Rng::with_seed(seed);
+    let schedule = rules(SCHEDULES[(seed % SCHEDULES.len() as u64) as usize]);
+    let every = schedule.every.least_secs() as i64;
+    let right = at(2024, 1 + rng.u64(..12) as i64, 1 + rng.u64(..28) as i64, 0, 0);
+    let mut machine = Machine { now: right, passed: 0 };
+    let (mut made, mut set, mut last_at, mut set_before) = (Vec::<i64>::new(), 0, 0, 0);
+    let backwards = rng.u64(..8) == 0;
+    for _ in 0..200 {
+        let step = 1 + rng.u64(..every as u64 / 3) as i64;
+        machine.passed += step;
+        machine.now += if backwards { -step } else { step };
+        if !backwards && rng.u64(..25) == 0 {
+            set += 1;
+            machine.now = match rng.u64(..4) {
+                0 => rng.u64(..100_000) as i64,
+                1 => machine.now + rng.u64(..20 * 365 * 86_400) as i64,
+                2 => machine.now - rng.u64(..7200) as i64,
+                _ => right + machine.passed,
+            };
+        }
+        let (mut pace, mut steady) = (Cadence::new(machine.seen().1), SteadyClock::default());
+        pace.is_asked_for();
+        steady.look(machine.seen(), &made);
+        if pace.is_due(schedule.every, made.last().copied(), machine.seen()) {
+            made.push(machine.now);
+            (last_at, set_before) = (machine.passed, set);
+        }
+        // Nothing is held up, by no more than little each time that somebody sets the clock.
+        let (waited, times) = (machine.passed - last_at, set - set_before);
+        assert!(waited <= (3 + times) * every, "seed {seed}: nothing in {waited} seconds, {schedule}");
+        // In each time between the clock was as it is, one makes up for what was before, and one is of a period that was under way.
+        let most = machine.passed / every + 2 * (set + 1);
+        assert!(made.len() as i64 <= most, "seed {seed}: {} of {most}, {schedule}", made.len());
+    }
+    made.len() as u64
+}
+
+#[test]
+fn who_remembers_nothing_neither_stops_nor_floods() {
+    let taken: u64 = (0..4000).map(forgetful_runs).sum();
+    assert!(taken > 80_000, "{taken} in all: too few to mean anything");
+}
+
+#[test]
+fn who_begins_to_look_learns_from_snapshots_how_the_clock_has_gone() {
+    let (now, minute) = (at(2026, 5, 4, 10, 0), 60);
+    let is_trusted = |now: i64, made: &[i64], looks: &[i64]| {
+        let mut steady = SteadyClock::default();
+        let seen = |later: i64| (now + later, Duration::from_secs((100_000 + later) as u64));
+        steady.look(seen(0), made);
+        looks.iter().for_each(|later| steady.look(seen(*later), &[]));
+        steady.is_trusted()
+    };
+    let before: Vec<i64> = (1..6).rev().map(|n| now - n * 15 * minute).collect();
+    assert!(is_trusted(now, &[], &[]) && is_trusted(now, &before, &[]));
+    assert!(is_trusted(now + 29 * 86_400, &before, &[]) && !is_trusted(now + 31 * 86_400, &before, &[]));
+    assert!(!is_trusted(now - 86_400, &before, &[]) && !is_trusted(5, &before, &[]));
+    // One of a wrong future, or of 1970, does not hide that: an hour of others does.
+    for wrong in [at(2066, 1, 1, 0, 0), 30] {
+        let jumped = |minutes: i64| {
+            let since = (0..=minutes / 15).rev().map(|n| now - n * 15 * minute);
+            [&before[..1], &[wrong], &since.collect::<Vec<_>>()].concat()
+        };
+        assert!(!is_trusted(now, &jumped(0), &[]) && !is_trusted(now, &jumped(45), &[]));
+        assert!(is_trusted(now, &jumped(60), &[]));
+        // What is left of the hour is watched.
+        assert!(!is_trusted(now, &jumped(45), &[14 * minute]));
+        assert!(is_trusted(now, &jumped(45), &[15 * minute]));
+    }
+    // A clock that was put right by a little is none that was set.
+    assert!(is_trusted(now, &[now - 86_400, now - 20, now - 40], &[]));
 }
 
 #[test]
@@ -397,24 +472,42 @@ fn a_clock_that_lies_takes_no_more_than_time_allows() {
 }
 
 #[test]
+fn who_begins_to_look_waits_for_no_wrong_future_longer_than_for_a_clock_to_be_put_right() {
+    let noon = at(2026, 7, 1, 12, 0);
+    for (unit, hours) in [(Unit::Minute, 0), (Unit::Hour, 1), (Unit::Day, 1), (Unit::Month, 1)] {
+        let every = Period { count: 1, unit };
+        let last = Some(noon + 40 * 366 * 86_400);
+        let mut pace = Cadence::new(Duration::ZERO);
+        let first = (0..48 * 60_i64).find(|minute| {
+            pace.is_due(every, last, (noon + minute * 60, Duration::from_secs(60 * *minute as u64)))
+        });
+        assert_eq!(first, Some(if hours == 0 { 1 } else { hours * 60 }), "{every}");
+        // Whoever asks has it at once; where the last one is less than a period ahead the calendar decides.
+        pace.is_asked_for();
+        assert!(pace.is_due(every, last, (noon, Duration::ZERO)));
+        assert!(!pace.is_due(every, Some(noon + 50), (noon, Duration::ZERO)));
+    }
+}
+
+#[test]
 fn a_clock_that_was_set_is_watched_before_anything_goes() {
     let noon = at(2026, 7, 1, 12, 0);
     let hours = |n: u64| Duration::from_secs(3600 * n);
     let mut clock = SteadyClock::default();
     assert!(!clock.is_trusted());
-    clock.look((noon, hours(0)), Some(noon - 3600));
+    clock.look((noon, hours(0)), &[noon - 3600]);
     assert!(clock.is_trusted());
-    clock.look((noon + 3600 * 24 * 365, hours(1)), None);
+    clock.look((noon + 3600 * 24 * 365, hours(1)), &[]);
     assert!(!clock.is_trusted());
-    clock.look((noon + 3600 * (24 * 365 + 1), hours(2)), None);
+    clock.look((noon + 3600 * (24 * 365 + 1), hours(2)), &[]);
     assert!(clock.is_trusted());
     for newest in [noon + 1, noon - 31 * 86_400] {
         let mut clock = SteadyClock::default();
-        clock.look((noon, hours(5)), Some(newest));
+        clock.look((noon, hours(5)), &[newest]);
         assert!(!clock.is_trusted());
-        clock.look((noon + 1800, hours(5) + hours(1) / 2), Some(newest));
+        clock.look((noon + 1800, hours(5) + hours(1) / 2), &[newest]);
         assert!(!clock.is_trusted());
-        clock.look((noon + 3600, hours(6)), Some(newest));
+        clock.look((noon + 3600, hours(6)), &[newest]);
         assert!(clock.is_trusted());
     }
 }

@@ -276,7 +276,9 @@ fn named(state: &VolumeState, point: &NamedPoint) -> Result<()> {
         id.0,
         line.0
     );
-    let taken = state.lines.name_is_taken(&state.history, line, id, &point.name);
+    // One that keeps its name gets another description, or reason.
+    let is_so = record.is_some_and(|record| record.line == line && record.name == point.name);
+    let taken = !is_so && state.lines.name_is_taken(&state.history, line, id, &point.name);
     must!(!taken, "a second snapshot called '{}'", names::shown_bytes(&point.name));
     Ok(())
 }

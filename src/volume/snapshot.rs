@@ -8,7 +8,7 @@ use super::view::Pin;
 use super::{NewHold, ReserveFor, Result, Txn, View, Volume, VolumeError, visits};
 use crate::format::age::AgeRecord;
 use crate::format::ids::COUNTER_MAX;
-use crate::format::log::{Effect, Effects};
+use crate::format::log::{Effect, Effects, NamedPoint};
 use crate::format::provenance::Provenance;
 use crate::format::superblock::PendingPoint;
 use crate::format::view::{Consistency, Role, ViewRecord};
@@ -435,6 +435,21 @@ impl Volume {
         self.reserve_records(&state, 1, ReserveFor::Record)?;
         state.alone().rename(id, name);
         self.tell(state, &Effect::Rename(id, name));
+        Ok(())
+    }
+
+    /// Says something else about a snapshot than was said. Durable as a new name is, and only through its own line.
+    pub fn describe_snapshot(&self, line: LineId, id: ViewId, description: &[u8]) -> Result<()> {
+        self.check_writable()?;
+        let _no_commit = self.committer.lock();
+        let mut state = self.turn();
+        state.of_line(line, id)?;
+        let record = state.own_snapshot(id)?;
+        let provenance = Provenance { description: description.to_vec(), ..record.provenance.clone() };
+        let named = NamedPoint { view: id, line, name: record.name.clone(), provenance };
+        self.reserve_records(&state, 1, ReserveFor::Record)?;
+        state.alone().name_point(named.clone());
+        self.tell(state, &Effect::Name(named));
         Ok(())
     }
 

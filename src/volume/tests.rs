@@ -37,6 +37,8 @@ struct SnapshotModel {
     name: Vec<u8>,
     slot: (Slot, Generation),
     content: Content,
+    /// What is said about it.
+    said: Vec<u8>,
 }
 
 #[derive(Clone, Default, PartialEq)]
@@ -139,7 +141,8 @@ fn observe(volume: &Volume) -> Seen {
             let content =
                 contents.entry(s.id).or_insert_with(|| content(&volume.snapshot(s.id).unwrap())).clone();
             let (name, slot) = (s.name.clone(), (s.slot, s.generation));
-            let model = SnapshotModel { line: s.line, name: s.name, slot, content };
+            let model =
+                SnapshotModel { line: s.line, name: s.name, slot, content, said: s.provenance.description };
             seen.snapshots.insert((line.id, name), (s.id, model));
         }
         if !line.name.is_empty() {
@@ -472,7 +475,7 @@ impl World {
         let model = &self.model.lines[&line];
         self.model.below.insert(id, model.base);
         let (slot, content) = ((info.slot, info.generation), model.content.clone());
-        self.model.snapshots.insert(id, SnapshotModel { line, name, slot, content });
+        self.model.snapshots.insert(id, SnapshotModel { line, name, slot, content, said: Vec::new() });
     }
 
     /// A line gets what another has.
@@ -514,7 +517,7 @@ impl World {
         let model = self.model.lines.get_mut(&line).unwrap();
         self.model.below.insert(id, model.base.replace(id));
         let (slot, content) = ((info.slot, info.generation), model.content.clone());
-        self.model.snapshots.insert(id, SnapshotModel { line, name, slot, content });
+        self.model.snapshots.insert(id, SnapshotModel { line, name, slot, content, said: Vec::new() });
         self.remember();
         if durable {
             self.is_durable();
@@ -538,7 +541,18 @@ impl World {
         MOVED.fetch_add(extents.len(), std::sync::atomic::Ordering::Relaxed);
     }
 
+    fn describe_snapshot(&mut self) {
+        let Some(id) = self.some_snapshot() else { return };
+        let said = vec![self.rng.u8(..); self.rng.usize(0..40)];
+        self.volume.describe_snapshot(self.model.snapshots[&id].line, id, &said).unwrap();
+        self.model.snapshots.get_mut(&id).unwrap().said = said;
+        self.remember();
+    }
+
     fn rename_snapshot(&mut self) {
+        if self.rng.bool() {
+            return self.describe_snapshot();
+        }
         let Some(id) = self.some_snapshot() else { return };
         let name = self.new_name();
         self.volume.rename_snapshot(self.model.snapshots[&id].line, id, &name).unwrap();

@@ -267,6 +267,9 @@ fn views(at: &Context, add: &mut impl FnMut(String, Vec<u8>)) {
             };
             add(format!("name {} of {}", id.0, line.0), one(&Effect::Name(named(b"named"))));
             add(format!("no name {} of {}", id.0, line.0), one(&Effect::Name(named(b""))));
+            // Its own name, with another reason, and the name of another.
+            let own = one(&Effect::Name(named(&at.snapshot_name)));
+            add(format!("said of {} of {}", id.0, line.0), own);
         }
         let (made, back) = (line(at), rollback(at));
         let begun = |origin| one(&Effect::CreateLine(LineRecord { origin, base: origin, ..made.clone() }));

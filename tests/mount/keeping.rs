@@ -106,6 +106,68 @@ fn holds_on_a_real_mount() {
 }
 
 #[test]
+fn descriptions_are_given_to_what_is_there() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("commit=1");
+    fs::write(p.path("a"), "one").unwrap();
+    p.ok(&["create", "mnt", "s", "--description", "at first"]);
+    p.ok(&["create", "mnt", "base"]);
+    p.ok(&["rollback", "mnt", "base"]);
+    let guard = names(&p.path(".snapshots")).pop().unwrap();
+    assert!(guard.starts_with("@before-rollback-"), "{guard}");
+    let past = |name: &str| p.path(".snapshots").join(name).to_str().unwrap().to_string();
+    let of = |name: &str| p.json(&["get", "description", &past(name), "--json"])[0].clone();
+    assert_eq!((&of("s")["value"], &of("s")["source"]), (&"at first".into(), &"local".into()));
+    assert_eq!((&of("base")["value"], &of("base")["source"]), (&"".into(), &"default".into()));
+    p.ok(&["hold", "mnt", "s"]);
+    assert_eq!(p.ok(&["set", "description=before the = upgrade", &past("s")]), "");
+    let told = p.json(&["set", "description=why", &past(&guard), &past("base"), "--json"]);
+    assert!(told[0]["value"] == "why" && told[1]["source"] == "local", "{told}");
+    p.ok(&["set", "description=", &past("base")]);
+    let expected = [("s", "before the = upgrade"), ("base", ""), (&guard[..], "why")];
+    let looks = || {
+        for (name, text) in expected {
+            assert_eq!(of(name)["value"], text, "{name}");
+            let shown = p.json(&["show", "mnt", name, "--json"]);
+            assert_eq!(shown["description"].as_str().unwrap_or_default(), text, "{shown}");
+        }
+        let reason = p.json(&["show", "mnt", &guard, "--json"])["reason"].clone();
+        assert_eq!(reason, "before rollback");
+        assert!(p.ok(&["list", "mnt", "--columns", "name,description"]).contains("before the = upgrade"));
+    };
+    looks();
+    p.kill();
+    p.mount("commit=1");
+    looks();
+    // The way back is as it was.
+    fs::write(p.path("a"), "two").unwrap();
+    p.ok(&["undo", "mnt"]);
+    assert_eq!(fs::read(p.path("a")).unwrap(), b"one");
+    // What is wrong is said.
+    refused(&p, &["set", "description=x", "mnt"], 1, &["a description is of a snapshot"]);
+    refused(&p, &["set", "description=x", &past("none")], 1, &["none: no such snapshot"]);
+    refused(&p, &["get", "description", "mnt/a"], 1, &["a description is of a snapshot"]);
+    refused(
+        &p,
+        &["set", &format!("description={}", "x".repeat(1025)), &past("s")],
+        2,
+        &["1024 bytes at most"],
+    );
+    p.ok(&["clone", "mnt", "c"]);
+    let inherited = p.path(".clones/c/.snapshots/s");
+    refused(&p, &["set", "description=x", inherited.to_str().unwrap()], 1, &["s: not allowed"]);
+    p.umount();
+    p.mount("ro");
+    refused(&p, &["set", "description=x", &past("s")], 1, &["takes no changes"]);
+    assert_eq!(of("s")["value"], "before the = upgrade");
+    p.umount();
+    p.check();
+}
+
+#[test]
 fn a_trash_on_a_real_mount() {
     if !can_mount() {
         return;

@@ -40,6 +40,11 @@ fn states(p: &Place, target: &str) -> Vec<Value> {
 /// Takes a snapshot in each of so many hours from a moment on, as a daemon would have done then, in a store that nobody has
 /// open.
 fn past_hours(p: &Place, from: i64, hours: i64) {
+    hours_with(p, from, hours, "hour");
+}
+
+/// The same with files of another name.
+fn hours_with(p: &Place, from: i64, hours: i64, what: &str) {
     let device =
         Arc::new(DirDevice::open(&p.at("store"), STORE_BYTES_DEFAULT, DeviceAccess::ReadWrite).unwrap());
     let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 8 << 20 };
@@ -50,7 +55,7 @@ fn past_hours(p: &Place, from: i64, hours: i64) {
     files.set_schedules(LineId::MAIN, all).unwrap();
     let root = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
     for n in 0..hours {
-        let name = format!("hour {n}");
+        let name = format!("{what} {n}");
         let (entry, handle) =
             files.create(&root, NodeId::ROOT, name.as_bytes(), 0o644, OpenFlags::READ_WRITE).unwrap();
         files.release(entry.attr.node, handle);
@@ -144,8 +149,48 @@ fn pruning_is_told_before_it_is_done() {
     let simulated = p.json(&["prune", "mnt", "--simulate", "90d", "--json"]);
     assert!(simulated[0]["taken"].as_u64() >= Some(89) && simulated[0]["left"].as_u64() <= Some(7));
     assert!(p.ok(&["prune", "mnt", "--simulate", "2w"]).contains("LEFT AT THE END"));
+    // By rules that nobody has set, here or in a file: begun with what the schedule of that name took.
+    let rules = states(&p, "mnt");
+    let hourly = p.json(&["prune", "mnt", "every=1h", "keep=24h", "--simulate", "90d", "--json"]);
+    assert_eq!(hourly[0]["rules"], "every=1h keep=24h");
+    // And one that is there and read, if it is.
+    assert!((24..=25).contains(&hourly[0]["left"].as_u64().unwrap()), "{hourly}");
+    let told = p.ok(&["prune", "mnt", "--name", "new", "every=1d", "keep=2w", "--simulate", "90d"]);
+    assert!(told.starts_with("new: every=1d keep=2w\n90 taken"), "{told}");
+    let file = p.at("rules.toml");
+    let all = "[[schedule]]\nevery = \"1h\"\nkeep = \"24h\"\n[[schedule]]\nname = \"b\"\nevery = \"1w\"\nkeep = \"all\"\n";
+    fs::write(&file, all).unwrap();
+    let file = file.to_str().unwrap();
+    let both = p.json(&["prune", "mnt", "--from", file, "--simulate", "90d", "--json"]);
+    assert_eq!((&both[0]["rules"], &both[0]["left"]), (&hourly[0]["rules"], &hourly[0]["left"]));
+    assert_eq!((&both[1]["schedule"], &both[2]), (&"b".into(), &Value::Null));
+    let one = p.json(&["prune", "mnt", "--from", file, "--name", "b", "--simulate", "90d", "--json"]);
+    assert_eq!((&one[0]["rules"], &one[1]), (&both[1]["rules"], &Value::Null));
+    refused(
+        &p,
+        &["prune", "mnt", "--from", file, "--name", "c", "--simulate", "90d"],
+        1,
+        &["none of these is called 'c'"],
+    );
+    refused(&p, &["prune", "mnt", "every=1h", "keep=24h"], 2, &["--simulate"]);
+    refused(&p, &["prune", "mnt", "--from", file], 2, &["--simulate"]);
+    refused(
+        &p,
+        &["prune", "mnt", "--from", file, "every=1h", "--simulate", "90d"],
+        2,
+        &["cannot be used with"],
+    );
+    refused(
+        &p,
+        &["prune", "mnt", "every=1h", "keep=24m", "--simulate", "90d"],
+        2,
+        &["column 17", "24min or 24mo"],
+    );
+    assert_eq!(states(&p, "mnt"), rules);
     p.ok(&["hold", "mnt", "@GMT-2026.01.05-02.00.00"]);
     let told = p.ok(&["prune", "mnt", "--explain"]);
+    let users = told.lines().find(|line| line.starts_with("users ")).unwrap();
+    assert!(users.contains("stays") && users.contains("kept: not automatic"), "{users}");
     let held = told.lines().find(|line| line.contains("@GMT-2026.01.05-02.00.00")).unwrap();
     assert!(held.contains("stays") && held.contains("it is held") && !held.contains("in use"), "{held}");
     p.ok(&["release", "mnt", "@GMT-2026.01.05-02.00.00"]);
@@ -188,6 +233,54 @@ fn the_daemon_prunes_by_itself() {
     p.mount("");
     wait("what is to go has gone", || (4..=5).contains(&automatic(&p, "").len()));
     p.umount();
+    p.check();
+}
+
+#[test]
+fn a_store_that_nobody_has_mounted_is_kept_by_commands() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    p.umount();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
+    past_hours(&p, now - 12 * HOUR, 12);
+    let listed = || -> Vec<String> {
+        let all = p.json(&["list", "store", "--automatic", "--json"]);
+        all.as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap().to_string()).collect()
+    };
+    let change = |name: &str| {
+        p.mount("");
+        fs::write(p.path(name), name).unwrap();
+        p.umount();
+    };
+    p.ok(&["schedule", "store", "every=1h", "keep=4h", "timer=off"]);
+    // Nothing has changed since the last one; what is to go goes.
+    let run = p.ok(&["schedule", "store", "--run"]);
+    assert!(run.lines().count() == 8 && run.lines().all(|line| line.starts_with("deleted @GMT-")), "{run}");
+    change("a");
+    let run = p.ok(&["schedule", "store", "--run"]);
+    assert!(run.starts_with("taken @GMT-"), "{run}");
+    assert_eq!(p.ok(&["schedule", "store", "--run"]), "");
+    // A clock was wrong by years when the newest were taken: one is taken all the same, and for now nothing goes.
+    hours_with(&p, now + 40_000 * HOUR, 3, "later");
+    change("b");
+    p.ok(&["schedule", "store", "every=1h", "keep=1h", "timer=off"]);
+    let before = listed();
+    let run = p.json(&["schedule", "store", "--run", "--json"]);
+    assert!(run[0]["taken"].is_object() && run[0]["deleted"] == serde_json::json!([]), "{run}");
+    assert!(run[0]["kept_back"].as_u64() >= Some(3), "{run}");
+    assert_eq!(listed().len(), before.len() + 1);
+    let told = p.ok(&["schedule", "store", "--run"]);
+    let is_kept_back = told.contains("4 snapshots no rule keeps stay for now");
+    assert!(is_kept_back && told.lines().count() == 1, "{told}");
+    // Who says so has it now.
+    let dry = p.ok(&["prune", "store", "--dry-run"]).lines().count() - 1;
+    let pruned = p.ok(&["prune", "store"]);
+    assert!(dry >= 3 && pruned.lines().count() == dry, "{dry}: {pruned}");
+    // The last one and those of a time to come.
+    assert_eq!(listed().len(), 4, "{:?}", listed());
     p.check();
 }
 

@@ -90,6 +90,8 @@ pub struct MadeRoom {
     pub standing: AtomicU64,
     /// It is out of date.
     pub is_old: AtomicBool,
+    /// How often snapshots have come or gone, or schedules.
+    pub changes: AtomicU64,
     /// What was found when somebody waited.
     pub found: Mutex<Option<FoundRoom>>,
 }
@@ -111,6 +113,7 @@ impl MadeRoom {
     /// Snapshots have come or gone, or schedules.
     pub fn has_changed(&self) {
         self.is_old.store(true, SeqCst);
+        self.changes.fetch_add(1, SeqCst);
         self.coming_is_old.store(true, SeqCst);
         *self.found.lock() = None;
     }

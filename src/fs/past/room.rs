@@ -1,7 +1,7 @@
 //! Room for those who write: before a change fails for want of space, something goes, and always in the same order. First the point
 //! behind the trip wire if few files have gone since: it is made anew within a second. Then the trash, what was deleted first first; then
-//! snapshots that schedules took, as few as are enough; then those that the trip wire kept, and last its points, unless snapshots would
-//! not be enough without them.
+//! snapshots that schedules took, as few as are enough; then those that the trip wire kept, then guards and steps, the newest of a line last;
+//! and last the trip wire's points, unless snapshots would not be enough without them.
 //!
 //! Which may go is said in one place (`Past::keeps_from_going`), and in which order by `schedule`: first what no rule keeps, then the
 //! coarsest class, of all schedules together; the last of each never. Schedules that are run by hand keep what they took. Only what
@@ -393,7 +393,8 @@ impl Past {
         }
         all.sort_by_key(|(first, (_, s))| (*first, s.id));
         let kept_before = self.may_go_of_kept(points).into_iter();
-        all.into_iter().map(|(_, may_go)| may_go).chain(kept_before).collect()
+        let guards = self.may_go_of_guards(points);
+        all.into_iter().map(|(_, may_go)| may_go).chain(kept_before).chain(guards).collect()
     }
 }
 

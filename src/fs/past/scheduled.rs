@@ -37,6 +37,15 @@ impl Past {
         own
     }
 
+    /// The times of all snapshots that are there, in the order in which they were made: of this store, by its own clock.
+    pub fn times_made(&self) -> Vec<i64> {
+        let volume = &self.commits.heads.volume;
+        let own = volume.lines().into_iter().flat_map(|line| volume.own_snapshots(line.id));
+        let mut all: Vec<_> = own.filter(|s| !s.is_received).map(|s| (s.id, s.created.0)).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, at)| at).collect()
+    }
+
     /// As decisions need them.
     pub fn as_taken(&self, all: &[SnapshotInfo]) -> Vec<TakenSnapshot> {
         self.as_taken_without(all, &[])

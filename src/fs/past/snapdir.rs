@@ -12,6 +12,7 @@ use super::departing::Departing;
 use super::known::KnownSnapdirs;
 use super::made_room::MadeRoom;
 use super::pick::pick;
+use super::seen_guards::SeenGuards;
 use super::timekeeper::Timekeeper;
 use super::underway::UnderWay;
 use super::watch::Watch;
@@ -95,6 +96,8 @@ pub struct Past {
     pub(super) begun: Duration,
     /// Snapshots that the trip wire has kept since, and when, in the same way. A leaf.
     pub(super) kept_at: Mutex<HashMap<ViewId, Duration>>,
+    /// What is remembered of guards. A leaf.
+    pub(super) guards: Mutex<SeenGuards>,
     /// What snapshots that may go hold.
     pub room: MadeRoom,
     /// Commands that steps and trials were made for.
@@ -122,6 +125,7 @@ impl Past {
             timekeeper: Timekeeper::default(),
             ageing: Ageing::default(),
             kept_at: Mutex::default(),
+            guards: Mutex::default(),
             room: MadeRoom::default(),
             under_way: Arc::default(),
             arriving: Arriving::default(),

@@ -102,7 +102,7 @@ impl Past {
         all.into_iter().filter(move |s| s.line == line && is_own_for(s, reason))
     }
 
-    fn has_clone(&self, step: ViewId) -> bool {
+    pub(super) fn has_clone(&self, step: ViewId) -> bool {
         self.commits.heads.volume.origins().contains(&step)
     }
 

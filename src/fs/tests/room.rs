@@ -58,7 +58,7 @@ fn names(t: &T) -> Vec<Vec<u8>> {
 }
 
 /// Writes piece by piece until that is refused; how much was written.
-fn fill(t: &T, name: &str) -> u64 {
+pub(super) fn fill(t: &T, name: &str) -> u64 {
     let file = t.create(ROOT, name);
     let mut written = 0;
     let refused = loop {

@@ -6,7 +6,7 @@ use crate::device::{Device, Memory};
 use crate::fixtures::{CACHE_BYTES, make};
 use crate::format::LineId;
 use crate::format::provenance::{Provenance, Reason};
-use crate::fs::{HoldTerms, PRUNED_AT_ONCE, RuledSnapshot};
+use crate::fs::{HoldTerms, PRUNED_AT_ONCE, RuledSnapshot, ScheduleRun};
 use crate::schedule::{Because, Period, Schedule, parse_rules, simulate};
 use crate::volume::{Access, OpenOptions};
 use std::collections::BTreeSet;
@@ -236,6 +236,101 @@ fn a_clock_that_is_wrong_neither_floods_nor_deletes() {
     change(&t, 2, 3 * HOUR);
     let left: BTreeSet<String> = names(&t).into_iter().collect();
     assert!(left.iter().any(|name| name.starts_with("@GMT-206")), "{left:?}");
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+/// A run of a program that ends then, on a store that nobody has mounted, after a change: what it took, what it deleted, and what it
+/// held back.
+fn run_alone(t: &mut T, n: i64) -> (usize, usize, usize) {
+    *t = reopened(t);
+    replace(t, &format!("f{}", n % 7), format!("{n} {}", t.clock.now().secs).as_bytes());
+    let runs = t.fs.run_schedules(MAIN, None).unwrap();
+    let sum = |of: fn(&ScheduleRun) -> usize| runs.iter().map(of).sum();
+    (sum(|run| run.taken.is_some().into()), sum(|run| run.gone.len()), sum(|run| run.kept_back))
+}
+
+/// One each minute, as a timer looks. What was taken and deleted, and the most that was held back at once.
+fn run_for(t: &mut T, minutes: i64) -> (usize, usize, usize) {
+    let mut all = (0, 0, 0);
+    for n in 0..minutes {
+        let run = run_alone(t, n);
+        all = (all.0 + run.0, all.1 + run.1, all.2.max(run.2));
+        t.clock.advance(MINUTE * SECOND);
+    }
+    all
+}
+
+#[test]
+fn runs_that_remember_nothing_are_stopped_by_no_wrong_clock() {
+    for wrong in [MONDAY + 40 * 365 * DAY, 100] {
+        let mut t = on_monday("every=15m keep=2h,2d timer=off");
+        assert_eq!(run_for(&mut t, 3 * 60).0, 12);
+        let before = names(&t);
+        let there = |t: &T| before.iter().filter(|name| names(t).contains(name)).count();
+        // The clock is wrong for half an hour: three at most, and nothing goes, though much would.
+        let away = wrong - t.clock.now().secs;
+        t.clock.set(away * SECOND);
+        let (taken, gone, _) = run_for(&mut t, 30);
+        assert!((2..=3).contains(&taken) && gone == 0 && there(&t) == before.len(), "{taken} {gone}");
+        // It is put right: one is taken at once, none of another time holds that up, and the next when it is time. For an hour
+        // nothing goes.
+        t.clock.set(-away * SECOND);
+        let (taken, gone, _) = run_for(&mut t, 1);
+        assert_eq!((taken, gone), (1, 0));
+        let (taken, gone, held_back) = run_for(&mut t, 58);
+        assert!(taken == 3 && gone == 0 && held_back > 0, "{taken} {gone} {held_back}");
+        assert_eq!(there(&t), before.len());
+        let (taken, gone, _) = run_for(&mut t, 60);
+        assert!(taken == 4 && gone > 0, "{taken} {gone}");
+        // Who says `prune` is not kept waiting.
+        t.clock.set(away * SECOND);
+        assert_eq!(run_alone(&mut t, 1).0, 1);
+        t.fs.set_schedules(MAIN, vec![rules("every=15m keep=1h timer=off")]).unwrap();
+        assert_eq!(run_alone(&mut t, 2).1, 0);
+        let pruned = t.fs.prune_schedules(MAIN, None).unwrap();
+        assert!(wrong < MONDAY || pruned[0].gone.len() >= 2);
+        t.fs.commit().unwrap();
+        t.prove();
+    }
+}
+
+#[test]
+fn a_clock_that_runs_backwards_has_one_taken_in_each_period() {
+    let mut t = on_monday("every=1h keep=all timer=off");
+    let mut taken = 0;
+    for n in 0..180 {
+        taken += run_for(&mut t, 1).0;
+        t.clock.set(-2 * MINUTE * SECOND);
+        assert_eq!(taken, 1 + n / 60);
+    }
+}
+
+#[test]
+fn what_is_run_by_hand_is_remembered_while_it_is_mounted() {
+    let t = on_monday("every=1h keep=2h timer=off");
+    look(&t);
+    let run = |t: &T| t.fs.run_schedules(MAIN, None).unwrap().remove(0);
+    for n in 0..4 {
+        change(&t, n, HOUR);
+        assert!(run(&t).taken.is_some());
+    }
+    assert_eq!(names(&t).len(), 2);
+    // The clock is set, which only who looks all the time can know: by less than makes anybody wonder who begins to look.
+    t.clock.set(3 * DAY * SECOND);
+    look(&t);
+    t.fs.set_schedules(MAIN, vec![rules("every=1h keep=1h timer=off")]).unwrap();
+    change(&t, 4, MINUTE);
+    let ran = run(&t);
+    assert!(ran.taken.is_some() && ran.gone.is_empty() && ran.kept_back == 2, "{ran:?}");
+    assert!(t.fs.schedule_states(None)[0].clock_distrusted);
+    // Back again: as much time passes as a period has.
+    t.clock.set(-3 * DAY * SECOND);
+    change(&t, 5, MINUTE);
+    assert!(run(&t).taken.is_none());
+    change(&t, 6, HOUR);
+    let ran = run(&t);
+    assert!(ran.taken.is_some() && !ran.gone.is_empty() && ran.kept_back == 0, "{ran:?}");
     t.fs.commit().unwrap();
     t.prove();
 }

@@ -1,0 +1,221 @@
+//! Guards: how long they stay, that they go before a write fails for want of space, in which order, and what is told of them.
+
+use super::room::{fill, patiently, scheduled};
+use super::*;
+use crate::fixtures::bytes;
+use crate::format::LineId;
+use crate::format::provenance::{Provenance, Reason};
+use crate::fs::{HoldTerms, OpenForWriting, Switched};
+use crate::schedule::parse_rules;
+use crate::volume::SnapshotInfo;
+
+const MAIN: LineId = LineId::MAIN;
+const SECOND: i64 = 1_000_000_000;
+const MINUTE: i64 = 60;
+const DAY: i64 = 86_400;
+const MIB: u64 = 1 << 20;
+
+fn guard(t: &T, reason: Reason) -> SnapshotInfo {
+    let held = t.fs.past.one_at_a_time();
+    t.fs.past.guard(&t.head, &reason.into(), &held).unwrap()
+}
+
+/// The line goes back to a snapshot; the guard.
+fn back(t: &T, name: &[u8]) -> SnapshotInfo {
+    let to = t.fs.snapshot_of_word(ROOT, name).unwrap();
+    match t.fs.rollback(ROOT, &to, OpenForWriting::CutOff, &Reason::Rollback.into()) {
+        Ok(Switched::Done(guard)) => guard,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn names(t: &T) -> Vec<Vec<u8>> {
+    t.fs.snapshots().into_iter().map(|s| s.name).collect()
+}
+
+fn is_guard(name: &[u8]) -> bool {
+    name.starts_with(b"@before-") || name.starts_with(b"@after-")
+}
+
+fn guards(t: &T) -> usize {
+    names(t).iter().filter(|name| is_guard(name)).count()
+}
+
+fn look(t: &T) {
+    (0..20).for_each(|_| while t.fs.keep_schedules() {});
+}
+
+/// So many minutes pass, in each of which it is looked.
+fn pass(t: &T, minutes: i64) {
+    for _ in 0..minutes {
+        t.clock.advance(MINUTE * SECOND);
+        look(t);
+    }
+}
+
+#[test]
+fn no_write_fails_while_guards_may_go_but_for_the_newest() {
+    const STORE: u64 = 128 * MIB;
+    const EACH: u64 = 19 * MIB;
+    let t = T::with(STORE, FsOptions::default());
+    t.fs.set_schedules(MAIN, vec![parse_rules("default", "every=1d keep=all free=5%").unwrap()]).unwrap();
+    t.put(ROOT, "small", b"x");
+    t.snapshot("base");
+    look(&t);
+    let made: Vec<SnapshotInfo> = (0..3)
+        .map(|n| {
+            t.put(ROOT, &format!("big{n}"), &bytes(n, EACH as usize));
+            t.fs.commit().unwrap();
+            back(&t, b"base")
+        })
+        .collect();
+    (0..3).for_each(|_| t.fs.commit().unwrap());
+    look(&t);
+    let (space, told) = (t.fs.volume().space(), t.fs.statfs(ROOT).unwrap());
+    assert!(told.free_bytes + MIB >= space.free + 2 * EACH, "{told:?} {space:?}");
+    let written = fill(&t, "fills it");
+    assert!(written + 3 * MIB >= told.available_bytes, "{written} of {told:?}");
+    // What was done last can be taken back.
+    let left = names(&t);
+    assert!(left.contains(&made[2].name) && guards(&t) == 1 && left.contains(&b"base".to_vec()), "{left:?}");
+    t.prove();
+    // After an hour that goes too, last of all; what a user made does not.
+    pass(&t, 61);
+    let told = t.fs.statfs(ROOT).unwrap();
+    assert!(guards(&t) == 1 && told.free_bytes + MIB >= t.fs.volume().space().free + EACH, "{told:?}");
+    assert!(fill(&t, "and more") + 3 * MIB >= EACH);
+    assert!(guards(&t) == 0 && names(&t).contains(&b"base".to_vec()), "{:?}", names(&t));
+    t.prove();
+}
+
+#[test]
+fn guards_go_after_what_schedules_took_and_held_ones_never() {
+    let t = scheduled(96 * MIB, "every=1h keep=all", 8);
+    let file = t.create(ROOT, "more");
+    let made: Vec<SnapshotInfo> =
+        [Reason::Rollback, Reason::Restore, Reason::After, Reason::Undo, Reason::Merge, Reason::After]
+            .into_iter()
+            .enumerate()
+            .map(|(n, reason)| {
+                t.write(file, 0, &bytes(100 + n as u64, MIB as usize));
+                t.fs.commit().unwrap();
+                guard(&t, reason)
+            })
+            .collect();
+    t.fs.release(file.0, file.1);
+    let terms = HoldTerms { tag: "keep", after: None };
+    t.fs.hold_snapshot(ROOT, made[1].id, &terms, &Provenance::default()).unwrap();
+    t.fs.rename_snapshot(&made[3].name, b"mine").unwrap();
+    look(&t);
+    // Both between which the last change lies are the newest.
+    let (stay, go) = ([1, 3, 4, 5], [0, 2]);
+    let file = t.create(ROOT, "fills it");
+    let (mut written, mut seen) = (0, Vec::new());
+    loop {
+        let all = t.fs.snapshots();
+        let of_schedule = all.iter().filter(|s| s.name.starts_with(b"@GMT-")).count();
+        let now: (Vec<u64>, usize) = (all.iter().map(|s| s.id.0).collect(), of_schedule);
+        if seen.last() != Some(&now) {
+            seen.push(now);
+        }
+        let data = bytes(written, MIB as usize);
+        match patiently(&t, MIB, || t.fs.write(file.0, file.1, written, &data, false)) {
+            Ok(len) => written += len as u64,
+            Err(e) => break assert_eq!(e, Error::NoSpace),
+        }
+    }
+    t.fs.release(file.0, file.1);
+    let is_there = |ids: &[u64], n: usize| ids.contains(&made[n].id.0);
+    let (last, _) = seen.last().unwrap();
+    assert!(stay.iter().all(|n| is_there(last, *n)) && go.iter().all(|n| !is_there(last, *n)), "{last:?}");
+    for (ids, of_schedule) in &seen {
+        assert!(go.iter().all(|n| is_there(ids, *n)) || *of_schedule == 1, "{seen:?}");
+    }
+    // An hour later nothing of them is left but what somebody has made his.
+    pass(&t, 61);
+    fill(&t, "and more");
+    let left: Vec<u64> = t.fs.snapshots().iter().map(|s| s.id.0).collect();
+    let there: Vec<usize> = (0..made.len()).filter(|n| is_there(&left, *n)).collect();
+    assert_eq!(there, [1, 3]);
+    t.prove();
+}
+
+#[test]
+fn guards_end_by_age_and_count() {
+    let t = T::new();
+    t.put(ROOT, "f", b"x");
+    look(&t);
+    let made: Vec<SnapshotInfo> = (0..80)
+        .map(|n| {
+            let made = guard(&t, if n % 2 == 0 { Reason::Restore } else { Reason::After });
+            pass(&t, 1);
+            made
+        })
+        .collect();
+    assert_eq!(guards(&t), 64);
+    assert_eq!(t.fs.snapshots()[0].id, made[16].id, "the oldest went");
+    // What somebody has named or holds is his, and does not go in the place of another.
+    t.fs.rename_snapshot(&made[16].name, b"mine").unwrap();
+    let terms = HoldTerms { tag: "keep", after: None };
+    t.fs.hold_snapshot(ROOT, made[17].id, &terms, &Provenance::default()).unwrap();
+    let step = guard(&t, Reason::Step);
+    // The clock says that they are old: for an hour nobody believes that.
+    t.clock.set(40 * DAY * SECOND);
+    pass(&t, 58);
+    assert_eq!(guards(&t), 63);
+    t.clock.set(-40 * DAY * SECOND);
+    pass(&t, 120);
+    assert_eq!(guards(&t), 63);
+    // They are.
+    t.clock.advance(31 * DAY * SECOND);
+    pass(&t, 1);
+    let left: Vec<_> = t.fs.snapshots().iter().map(|s| s.id).collect();
+    let expected = [&made[16..18], &made[72..], std::slice::from_ref(&step)].concat();
+    assert_eq!(left, expected.iter().map(|s| s.id).collect::<Vec<_>>());
+    // The last few stay however old they are.
+    pass(&t, 1);
+    t.clock.advance(400 * DAY * SECOND);
+    pass(&t, 61);
+    assert_eq!(guards(&t), 9);
+    t.fs.commit().unwrap();
+    t.prove();
+}
+
+#[test]
+fn of_each_snapshot_it_is_told_why_it_stays() {
+    let t = scheduled(64 * MIB, "every=1h keep=all", 2);
+    t.snapshot("users");
+    let renamed = guard(&t, Reason::Undo);
+    t.fs.rename_snapshot(&renamed.name, b"mine").unwrap();
+    let held = guard(&t, Reason::Rollback);
+    let terms = HoldTerms { tag: "keep", after: None };
+    t.fs.hold_snapshot(ROOT, held.id, &terms, &Provenance::default()).unwrap();
+    guard(&t, Reason::Merge);
+    guard(&t, Reason::MassDeletion);
+    t.fs.begin_trial(ROOT, &Reason::Trial.into(), Box::new(|| false)).unwrap();
+    t.fs.take_step(ROOT, &Reason::Step.into(), 9, Box::new(|| false)).unwrap();
+    guard(&t, Reason::Restore);
+    guard(&t, Reason::After);
+    let told = |t: &T| t.fs.rule_others(MAIN).unwrap();
+    let all = told(&t);
+    let starts = [
+        "kept: not automatic",
+        "kept: somebody has renamed it",
+        "it is held",
+        "a guard: it stays for 30 days, the last 8 longer",
+        "what was there before a mass deletion",
+        "it is what a command or a trial goes on from",
+        "a step: ",
+        "the newest guard or step",
+        "the newest guard or step",
+    ];
+    assert_eq!(all.len(), starts.len());
+    for (other, start) in all.iter().zip(starts) {
+        assert!(other.because.starts_with(start) && !other.goes, "{other:?}: {start}");
+    }
+    // What a schedule took that is there no more is left alone, and said to be.
+    t.fs.set_schedules(MAIN, Vec::new()).unwrap();
+    let all = told(&t);
+    assert_eq!(all.len(), starts.len() + 3);
+    assert!(all[0].because.contains("taken by 'default', which is no schedule of the line any more"));
+}
