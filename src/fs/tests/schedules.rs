@@ -1,5 +1,5 @@
 //! Schedules under a clock of the test: what is taken and kept, what moves with the store, whose snapshots stay, want of
-//! space, a year of minutes.
+//! space. A year of minutes is in `tests/memory`.
 
 use super::*;
 use crate::device::{Device, Memory};
@@ -7,7 +7,7 @@ use crate::fixtures::{CACHE_BYTES, make};
 use crate::format::LineId;
 use crate::format::provenance::{Provenance, Reason};
 use crate::fs::{HoldTerms, PRUNED_AT_ONCE, RuledSnapshot};
-use crate::schedule::{Because, Period, Schedule, parse_rules, simulate};
+use crate::schedule::{Because, Period, Schedule, parse_rules};
 use crate::volume::{Access, OpenOptions};
 use std::collections::BTreeSet;
 
@@ -510,55 +510,6 @@ fn a_full_store_is_told_and_tried_again() {
     pass(&t, HOUR);
     let state = t.fs.schedule_states(Some(MAIN)).remove(0);
     assert!(state.error.is_none() && t.fs.snapshots().len() >= 2, "{state:?}");
-}
-
-/// Minutes with a change in each: how many snapshots there are is what the rules say.
-fn minutes(days: i64) {
-    let text = "every=1m keep=60min,24h,30d,12mo";
-    let t = on_monday(text);
-    let schedule = rules(text);
-    let (file, handle) = t.create(ROOT, "log");
-    let (mut most, mut expected) = (0, std::collections::HashMap::new());
-    simulate(&schedule, &[], MONDAY - MINUTE, (days * DAY) as u64, &mut |at, count| {
-        if (at / MINUTE) % 97 == 0 {
-            expected.insert(at, count);
-        }
-        true
-    });
-    let mut sampled = 0;
-    for n in 0..days * 24 * 60 {
-        assert_eq!(t.fs.write(file, handle, 0, &n.to_le_bytes(), false), Ok(8));
-        let before = t.fs.volume().snapshot_count(MAIN);
-        look(&t);
-        let now = t.clock.now().secs;
-        let there = t.fs.volume().snapshot_count(MAIN);
-        assert!(there <= before + 1);
-        if let Some(count) = expected.get(&now) {
-            assert_eq!(there, *count, "after {n} minutes");
-            sampled += 1;
-        }
-        most = most.max(there);
-        if n % 5 == 4 {
-            t.fs.tick().unwrap();
-        }
-        t.clock.advance(MINUTE * SECOND);
-    }
-    assert!(sampled as i64 > days * 12 && most <= 60 + 24 + 30 + 12 + 1, "{sampled} samples, {most}");
-    t.fs.release(file, handle);
-    while t.fs.volume().has_background_work() {
-        t.fs.commit().unwrap();
-    }
-    // What there is in memory and on the device is what is there now, whatever has been.
-    assert_eq!(t.fs.schedules_watched(), 1);
-    let report = crate::check::check(t.fs.volume(), crate::check::Depth::Metadata).unwrap();
-    assert!(report.is_clean() && report.views as usize <= most + 1, "{} views", report.views);
-}
-
-/// `SNAPFS_DAYS=366` makes it a year, which takes minutes.
-#[test]
-fn days_of_minutes() {
-    let days = std::env::var("SNAPFS_DAYS").ok().and_then(|days| days.parse().ok());
-    minutes(days.unwrap_or(4));
 }
 
 #[test]
