@@ -9,12 +9,13 @@ use crate::common::medium::text;
 use crate::common::process;
 use crate::common::report::shown;
 use crate::common::work::{BLOCK, noise};
+use crate::durable::Writer;
 use crate::options::Sizes;
-use crate::ratios::{Ratio, middle, p99, with_file};
+use crate::ratios::{Ratio, middle, with_file};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const FILE: &str = "image";
 /// MiB of the file that is written.
@@ -30,38 +31,19 @@ pub fn measure(places: &Places<'_>, sizes: &Sizes) -> Result<Vec<Ratio>> {
         |why| format!("btrfs is not to be had: {why}"),
         |ratio| format!("btrfs deleting {}: {}", sizes.snapshots / BTRFS_SHARE, shown(ratio)),
     );
-    let what = format!("deleting {} snapshots: p99 of a durable write, beside that without", sizes.snapshots);
+    let (count, writer) = (sizes.snapshots, Writer::best().name());
+    let what = format!("deleting {count} snapshots: p99 of a durable write ({writer}), beside that without");
     Ok(vec![Ratio::new(what, format!("{}; {peer}", ours.1), Some(ours.0), "<= 1.1")])
-}
-
-/// Milliseconds of durable writes of a block, until `done` is true of how long they have gone on.
-fn writes(path: &Path, done: impl Fn(Duration) -> bool, rng: &mut fastrand::Rng) -> Result<Vec<f64>> {
-    let (file, mut block) = (File::options().write(true).open(path)?, noise(BLOCK as usize));
-    let (since, mut all) = (Instant::now(), Vec::new());
-    while !done(since.elapsed()) {
-        block[..8].copy_from_slice(&rng.u64(..).to_le_bytes());
-        let begun = Instant::now();
-        file.write_all_at(&block, rng.u64(..(FILE_MIB << 20) / BLOCK) * BLOCK)?;
-        file.sync_data()?;
-        all.push(begun.elapsed().as_secs_f64() * 1e3);
-    }
-    Ok(all)
 }
 
 /// The p99 beside a deletion in milliseconds, from its order until all space is back; and that without, of half as long as `time`
 /// before it and after it.
 fn compared(path: &Path, time: Duration, delete: impl FnOnce() -> Result<()> + Send) -> Result<(f64, f64)> {
-    let mut rng = fastrand::Rng::with_seed(5);
-    let is_over = |so_long: Duration| so_long >= time / 2;
-    let mut alone = writes(path, is_over, &mut rng)?;
-    let beside = std::thread::scope(|scope| {
-        let deletion = scope.spawn(delete);
-        let all = writes(path, |_| deletion.is_finished(), &mut rng);
-        deletion.join().map_err(|_| "the deletion panicked")??;
-        all
-    })?;
-    alone.extend(writes(path, is_over, &mut rng)?);
-    Ok((p99(&beside)?, p99(&alone)?))
+    let writer = Writer::best();
+    let mut alone = writer.for_so_long(path, time / 2)?;
+    let mut beside = writer.beside(path, delete)?;
+    alone.add(writer.for_so_long(path, time / 2)?);
+    Ok((beside.p99()?, alone.p99()?))
 }
 
 /// The median of the ratios, and the medians of both sides of it in words.

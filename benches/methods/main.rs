@@ -10,6 +10,7 @@ mod column;
 #[path = "../common/mod.rs"]
 mod common;
 mod deletion;
+mod durable;
 mod foreground;
 mod history;
 mod hold_up;
@@ -18,6 +19,7 @@ mod options;
 mod ratios;
 mod store;
 mod tables;
+mod tripwire;
 
 use clap::Parser;
 use column::Column;

@@ -11,8 +11,12 @@ use std::time::Duration;
 pub struct Options {
     /// Parts: columns (the table of methods), plain (ROW beside no snapshot), history (the last of many snapshots beside the
     /// first), mirror (beside its slower side), split (how long writers wait), copy (beside a background copy),
-    /// deletion (a long history goes beside a writer, and the same of btrfs).
-    #[arg(long, value_delimiter = ',', default_value = "columns,plain,history,mirror,split,copy,deletion")]
+    /// deletion (a long history goes beside a writer, and the same of btrfs), tripwire (with it beside without).
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "columns,plain,history,mirror,split,copy,deletion,tripwire"
+    )]
     only: Vec<String>,
     /// Columns of the table, all without it: none, row, cow, clone, background, mirror.
     #[arg(long, value_delimiter = ',')]

@@ -7,7 +7,7 @@ use crate::common::{Result, raw};
 use crate::method::{Method, in_sync};
 use crate::options::Sizes;
 use crate::store::Store;
-use crate::{Places, deletion, foreground, history, hold_up};
+use crate::{Places, deletion, foreground, history, hold_up, tripwire};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -18,13 +18,14 @@ const FILE: &str = "image";
 /// What measures some of them.
 type Part = fn(&Places<'_>, &Sizes) -> Result<Vec<Ratio>>;
 
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("plain", plain),
     ("history", history::measure),
     ("mirror", mirror),
     ("split", hold_up::measure),
     ("copy", foreground::measure),
     ("deletion", deletion::measure),
+    ("tripwire", tripwire::measure),
 ];
 
 /// One of them.

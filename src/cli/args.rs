@@ -44,7 +44,7 @@ pub(super) enum Verb {
         Options: ro, allow_other, noatime, relatime, strictatime, nodiratime, snapshot=NAME,\n\
         clone=NAME, clonedir=hidden|disabled, mirror=STORE2|alone,\n\
         cache=strict|writeback, snapdir=hidden|visible|disabled, [no_]snapdir_everywhere,\n\
-        snapdir_name=NAME, commit=SECONDS, cache_size=MIB, dirty_size=MIB, threads=N, fsname=TEXT, subtype=TEXT, and\n\
+        snapdir_name=NAME, snap_create=GROUP, snap_delete=GROUP, commit=SECONDS, cache_size=MIB, dirty_size=MIB, threads=N, fsname=TEXT, subtype=TEXT, and\n\
         those of mount(8): dev, suid, noexec, sync, nofail, x-...")]
     Mount(MountArgs),
     /// Unmount, and wait until the store is closed

@@ -83,7 +83,6 @@ impl Backend for Builtin {
         // What is dirty is a part of the memory that was granted, not on top of it.
         let clean_bytes = options.cache_bytes.saturating_sub(options.dirty_bytes).max(CLEAN_BYTES_MIN);
         let opened = open_volume(store, options.access, &options.partner, clean_bytes)?;
-        let (uid, gid) = (process::effective_uid(), process::effective_gid());
         let fs_options = FsOptions {
             read_only: !options.access.takes_changes(),
             snapdir: options.snapdir,
@@ -91,11 +90,12 @@ impl Backend for Builtin {
             tripwire: options.access == OpenFor::Mount,
             snapdir_everywhere: options.snapdir_everywhere,
             snapdir_name: options.snapdir_name.clone(),
+            snap_group: options.snap_group(),
             clonedir: options.clonedir,
             root: options.root.clone(),
             atime: options.atime,
-            root_uid: uid,
-            root_gid: gid,
+            root_uid: process::effective_uid(),
+            root_gid: process::effective_gid(),
             dirty_bytes_max: options.dirty_bytes / 2,
             steps: Steps::default(),
         };

@@ -19,7 +19,8 @@ use crate::format::provenance::Provenance;
 use crate::format::view::Consistency;
 use crate::format::{Compression, Copies};
 pub use crate::fs::{
-    AtimeMode, AtimeOptions, ClonedirMode, Cover, InTheWay, MergeWay, OpenForWriting, SnapdirMode,
+    AtimeMode, AtimeOptions, ClonedirMode, Cover, GroupMay, InTheWay, MergeWay, OpenForWriting, SnapGroup,
+    SnapdirMode,
 };
 use crate::fs::{GoesOn, Reached, RestoreOrder, SNAPDIR_NAME};
 use crate::names;
@@ -174,6 +175,10 @@ pub struct StoreOptions {
     pub snapdir_everywhere: bool,
     /// Its name in the place of `.snapshots`: what can name a file.
     pub snapdir_name: Vec<u8>,
+    /// Groups whose members make snapshots, and also rename and delete them. If there are both, they are the same.
+    pub snap_create: Option<u32>,
+    /// See there.
+    pub snap_delete: Option<u32>,
     /// Whether there is `.clones`.
     pub clonedir: ClonedirMode,
     /// Where the other side is, if it is mirrored.
@@ -198,6 +203,8 @@ impl Default for StoreOptions {
             snapdir: SnapdirMode::Hidden,
             snapdir_everywhere: true,
             snapdir_name: SNAPDIR_NAME.to_vec(),
+            snap_create: None,
+            snap_delete: None,
             clonedir: ClonedirMode::Hidden,
             partner: Partner::AsNoted,
             root: None,
@@ -205,6 +212,14 @@ impl Default for StoreOptions {
             mount_point: None,
             writeback_cache: false,
         }
+    }
+}
+
+impl StoreOptions {
+    /// The group that makes snapshots besides root and the owner of the root directory.
+    pub fn snap_group(&self) -> Option<SnapGroup> {
+        let deletes = self.snap_delete.map(|gid| SnapGroup { gid, may: GroupMay::MakeAndDelete });
+        deletes.or(self.snap_create.map(|gid| SnapGroup { gid, may: GroupMay::Make }))
     }
 }
 

@@ -6,6 +6,7 @@ use super::engine::{AtimeMode, ClonedirMode, OpenFor, Partner, SnapdirMode, Stor
 use crate::fuse;
 use crate::limits::NAME_BYTES_MAX;
 use crate::names;
+use crate::sys::process::group_number;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::time::Duration;
@@ -84,6 +85,12 @@ pub(super) fn parse(lists: &[OsString], sloppy: bool) -> Result<Parsed, String> 
     if parsed.mount.nodiratime && !parsed.atime_is_chosen {
         parsed.set_atime(AtimeMode::Relative); // who leaves directories out wants the rest
     }
+    if let (Some(one), Some(other)) = (parsed.store.snap_create, parsed.store.snap_delete)
+        && one != other
+    {
+        let what = "these are two groups: who may delete may make them, too, and it is one group or none";
+        return Err(format!("snap_create, snap_delete: {what}"));
+    }
     parsed.mount.read_only |= parsed.snapshot.is_some();
     if parsed.mount.read_only {
         parsed.store.access = OpenFor::MountReadOnly;
@@ -113,6 +120,8 @@ pub(super) fn parse_change(now: &Parsed, lists: &[OsString], sloppy: bool) -> Re
         ("snapdir_everywhere", now.store.snapdir_everywhere == new.store.snapdir_everywhere),
         ("clonedir", now.store.clonedir == new.store.clonedir),
         ("snapdir_name", now.store.snapdir_name == new.store.snapdir_name),
+        ("snap_create", now.store.snap_create == new.store.snap_create),
+        ("snap_delete", now.store.snap_delete == new.store.snap_delete),
         ("atime", now.store.atime == new.store.atime),
         ("snapshot", now.snapshot == new.snapshot),
         ("clone", now.store.root == new.store.root),
@@ -244,6 +253,8 @@ fn apply_value(parsed: &mut Parsed, key: &str, value: &str) -> Result<Known, Str
         ("snapdir", "visible") => s.snapdir = SnapdirMode::Visible,
         ("snapdir", "disabled") => s.snapdir = SnapdirMode::Disabled,
         ("snapdir", _) => return one_of("hidden, visible, disabled"),
+        ("snap_create", _) => s.snap_create = group(key, value)?,
+        ("snap_delete", _) => s.snap_delete = group(key, value)?,
         ("clonedir", "hidden") => s.clonedir = ClonedirMode::Hidden,
         ("clonedir", "disabled") => s.clonedir = ClonedirMode::Disabled,
         ("clonedir", _) => return one_of("hidden, disabled"),
@@ -255,6 +266,16 @@ fn apply_value(parsed: &mut Parsed, key: &str, value: &str) -> Result<Known, Str
         _ => return Ok(Known::No),
     }
     Ok(Known::Yes)
+}
+
+/// A group by its name or number; none for the owner alone.
+fn group(key: &str, value: &str) -> Result<Option<u32>, String> {
+    match value {
+        "owner" => Ok(None),
+        _ => value.parse().ok().or_else(|| group_number(value)).map(Some).ok_or_else(|| {
+            format!("{key}={value}: there is no such group; {key} is a group by name or number, or owner")
+        }),
+    }
 }
 
 fn number(key: &str, value: &str, min: u64, max: u64) -> Result<u64, String> {
@@ -299,6 +320,7 @@ fn split(list: &OsStr) -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::engine::GroupMay;
 
     fn ok(list: &str) -> Parsed {
         parse(&[list.into()], false).expect(list)
@@ -343,6 +365,20 @@ mod tests {
     }
 
     #[test]
+    fn a_group_makes_snapshots_or_deletes_them_too() {
+        let group = |list: &str| ok(list).store.snap_group().map(|group| (group.gid, group.may));
+        assert_eq!(group(""), None);
+        assert_eq!(group("snap_create=7"), Some((7, GroupMay::Make)));
+        assert_eq!(group("snap_delete=7"), Some((7, GroupMay::MakeAndDelete)));
+        assert_eq!(group("snap_create=7,snap_delete=7"), Some((7, GroupMay::MakeAndDelete)));
+        assert_eq!(group("snap_create=7,snap_delete=owner"), Some((7, GroupMay::Make)));
+        assert_eq!(group("snap_create=root,snap_create=owner"), None);
+        assert_eq!(group("snap_create=root"), Some((0, GroupMay::Make)));
+        let two = parse(&["snap_create=7,snap_delete=8".into()], false).err().unwrap_or_default();
+        assert!(two.contains("two groups"), "{two}");
+    }
+
+    #[test]
     fn what_fstab_brings_is_tolerated() {
         ok("defaults,rw,auto,noauto,nofail,_netdev,user,x-systemd.automount,relatime,comment=hello,sync");
     }
@@ -363,6 +399,7 @@ mod tests {
             ("remount,ro,cache=writeback", "cache"),
             ("remount,snapdir_name=x", "snapdir_name"),
             ("remount,snapshot=a", "snapshot"),
+            ("remount,snap_create=7", "snap_create"),
         ] {
             assert!(change(list).is_err_and(|e| e.contains(&format!(": {key};"))), "{list}");
         }
@@ -389,6 +426,8 @@ mod tests {
             "threads=1",
             "commit=x",
             "cache_size=0",
+            "snap_create=no such group",
+            "snap_delete=",
         ] {
             let error = parse(&[wrong.into()], false).err().unwrap_or_default();
             assert!(error.contains(wrong), "{error}");

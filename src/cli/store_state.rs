@@ -56,6 +56,7 @@ pub(super) fn status(fs: &Fs, store: &Path, (scrub, scrub_found): (String, bool)
         "log_damage": log_damage,
         "scrub": scrub,
         "last_snapshot_pause_us": fs.snapshot_pause().as_micros() as u64,
+        "longest_deletion_pause_us": volume.removal_pauses().longest.as_micros() as u64,
         "device_reads": io.reads,
         "device_read_bytes": io.read_bytes,
         "device_writes": io.writes,

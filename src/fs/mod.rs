@@ -74,8 +74,8 @@ pub use hydrating::{NewHydration, WentOn};
 pub use merge::{MergeDone, MergeOrder, MergeRefusal, MergeWay};
 pub use merging::{Conflict, ConflictEnd, ConflictKind, Merged, three_way};
 pub use options::{
-    AtimeMode, AtimeOptions, Between, CLONEDIR_NAME, ClonedirMode, FsOptions, SNAPDIR_NAME, SnapdirMode,
-    Steps,
+    AtimeMode, AtimeOptions, Between, CLONEDIR_NAME, ClonedirMode, FsOptions, GroupMay, SNAPDIR_NAME,
+    SnapGroup, SnapdirMode, Steps,
 };
 
 pub use past::{

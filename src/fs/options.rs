@@ -34,6 +34,35 @@ pub enum SnapdirMode {
     Disabled,
 }
 
+/// A group whose members may do with snapshots of a mount what else only root and the owner of its root directory may.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SnapGroup {
+    /// It.
+    pub gid: u32,
+    /// What its members may do.
+    pub may: GroupMay,
+}
+
+/// What members of a group may do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GroupMay {
+    /// Make snapshots.
+    Make,
+    /// Rename and delete them as well.
+    MakeAndDelete,
+}
+
+impl SnapGroup {
+    /// The mode of `.snapshots`, which belongs to the group: the kernel holds everybody to it.
+    pub(super) fn mode(self) -> u32 {
+        match self.may {
+            // Sticky: what is in it is moved and removed by its owner, and that of the directory.
+            GroupMay::Make => 0o1775,
+            GroupMay::MakeAndDelete => 0o775,
+        }
+    }
+}
+
 /// The name of the directory of clones in the root of each line.
 pub const CLONEDIR_NAME: &[u8] = b".clones";
 
@@ -57,6 +86,8 @@ pub struct FsOptions {
     pub snapdir_everywhere: bool,
     /// Its name, which no file can have where it is. What has it there already is out of sight.
     pub snapdir_name: Vec<u8>,
+    /// Who else makes and deletes snapshots.
+    pub snap_group: Option<SnapGroup>,
     /// `.clones` in the root of each line.
     pub clonedir: ClonedirMode,
     /// The clone that is at the root of the mount, in the place of the main line.
@@ -114,6 +145,7 @@ impl Default for FsOptions {
             snapdir: SnapdirMode::Hidden,
             snapdir_everywhere: true,
             snapdir_name: SNAPDIR_NAME.to_vec(),
+            snap_group: None,
             clonedir: ClonedirMode::Hidden,
             root: None,
             root_uid: 0,

@@ -277,12 +277,6 @@ impl Fs {
         each(&lines).map(told).collect()
     }
 
-    /// How many schedules are remembered: for tests of what that costs.
-    #[cfg(test)]
-    pub fn schedules_watched(&self) -> usize {
-        self.past.timekeeper.seen.lock().schedules.len()
-    }
-
     /// Remembers the schedules that there are, and looks at the clock.
     fn look(&self, lines: &[LineRecord], now: (i64, Duration)) {
         let key = |line: &LineRecord, schedule: &Schedule| (line.id, schedule.name.clone());

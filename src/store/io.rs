@@ -14,13 +14,15 @@ pub struct IoCounts {
     pub(super) flushes: AtomicU64,
     /// Read calls of threads that others waited for.
     pub(super) waited_for: AtomicU64,
+    /// Writes and flushes of such.
+    pub(super) writes_waited_for: AtomicU64,
 }
 
 thread_local! {
     static WAITED_FOR: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Held by a thread while others may wait for it that want nothing from the device: what it reads meanwhile is counted.
+/// Held by a thread while others may wait for it that want nothing from the device: what it reads and writes meanwhile is counted.
 #[derive(Debug)]
 pub struct WaitedFor(PhantomData<*const ()>);
 

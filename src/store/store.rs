@@ -126,6 +126,11 @@ impl Store {
         self.io.waited_for.load(Relaxed)
     }
 
+    /// Writes and flushes, in the same way.
+    pub fn writes_waited_for(&self) -> u64 {
+        self.io.writes_waited_for.load(Relaxed)
+    }
+
     /// Reads raw bytes: for superblocks, and for callers that prove nothing.
     pub fn read_raw(&self, addr: u64, buf: &mut [u8]) -> Result<()> {
         self.count_read(addr, buf)?;
@@ -150,6 +155,18 @@ impl Store {
             )));
         }
         Ok(())
+    }
+
+    fn count_write(&self, buf: &[u8]) {
+        self.io.writes.fetch_add(1, Relaxed);
+        self.io.written_bytes.fetch_add(buf.len() as u64, Relaxed);
+        self.count_waited_for();
+    }
+
+    fn count_waited_for(&self) {
+        if WaitedFor::is_this_thread() {
+            self.io.writes_waited_for.fetch_add(1, Relaxed);
+        }
     }
 
     /// The same of one side of a mirror alone.
@@ -177,8 +194,7 @@ impl Store {
     /// been meanwhile.
     pub fn write_raw_side(&self, side: usize, addr: u64, buf: &[u8]) -> Result<()> {
         let _changing = self.changing()?;
-        self.io.writes.fetch_add(1, Relaxed);
-        self.io.written_bytes.fetch_add(buf.len() as u64, Relaxed);
+        self.count_write(buf);
         self.device.write_side(side, addr, buf).map_err(|e| {
             if !self.device.leave_out(side, &e.to_string()) {
                 log::error!("the last side of the mirror does not take what another had at {addr:#x}: {e}");
@@ -191,8 +207,7 @@ impl Store {
     /// Writes raw bytes.
     pub fn write_raw(&self, addr: u64, buf: &[u8]) -> Result<()> {
         let _changing = self.changing()?;
-        self.io.writes.fetch_add(1, Relaxed);
-        self.io.written_bytes.fetch_add(buf.len() as u64, Relaxed);
+        self.count_write(buf);
         self.device.write_at(addr, buf).map_err(StoreError::broken_promise)
     }
 
@@ -200,6 +215,7 @@ impl Store {
     pub fn flush(&self) -> Result<()> {
         let _changing = self.changing()?;
         self.io.flushes.fetch_add(1, Relaxed);
+        self.count_waited_for();
         self.device.flush().map_err(StoreError::broken_promise)
     }
 

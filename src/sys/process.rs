@@ -407,6 +407,19 @@ pub fn user_name(uid: u32) -> Option<Vec<u8>> {
     Some(name.to_bytes().to_vec())
 }
 
+/// The number of a group.
+pub fn group_number(name: &str) -> Option<u32> {
+    let name = std::ffi::CString::new(name).ok()?;
+    let mut text = vec![0; 64 << 10];
+    let mut found = std::ptr::null_mut();
+    // SAFETY: an all-zero group is valid; getgrnam_r reads the name, and writes the group and what it points to, whose length is given.
+    let mut entry: libc::group = unsafe { std::mem::zeroed() };
+    let failed = unsafe {
+        libc::getgrnam_r(name.as_ptr(), &raw mut entry, text.as_mut_ptr().cast(), text.len(), &raw mut found)
+    };
+    (failed == 0 && !found.is_null()).then_some(entry.gr_gid)
+}
+
 /// Gives free memory of the heap back to the system. Does nothing where the C library has no such call.
 pub fn trim_heap() {
     // SAFETY: malloc_trim takes a number and touches only free memory of the allocator.

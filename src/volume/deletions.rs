@@ -48,6 +48,7 @@ impl Volume {
     pub fn delete_snapshots(&self, line: LineId, all: &[ViewId]) -> Result<Vec<Result<()>>> {
         self.check_writable()?;
         let mut turn = self.turn();
+        let mut held_up = self.removals.begin();
         let allowed = |id: &ViewId| turn.of_line(line, *id).and_then(|()| self.check_may_go(&turn, *id));
         let told: Vec<Result<()>> = all.iter().map(allowed).collect();
         let go: BTreeSet<ViewId> =
@@ -56,9 +57,12 @@ impl Volume {
             return Ok(told);
         }
         self.reserve_records(&turn, RECORDS_OF_A_POINT * go.len(), ReserveFor::Delete)?;
+        held_up.views = go.len();
         let state = turn.alone();
         go.iter().for_each(|id| state.delete(*id));
-        self.tell_all(turn, go.iter().map(|id| Effect::Delete(*id)));
+        self.append_all(&turn, go.iter().map(|id| Effect::Delete(*id)));
+        drop((held_up, turn));
+        self.write_log();
         Ok(told)
     }
 

@@ -12,6 +12,7 @@ use super::lines::{self, Lines};
 use super::numbered::Numbered;
 use super::purge::{KnownLeaves, LeafTable, LoadedLeaves, Purging};
 use super::remap::{Places, Remap};
+use super::removal_pauses::RemovalCounts;
 use super::space_map::SpaceMap;
 use super::state::{Budget, NewShares, VolumeState};
 use super::view::Shared;
@@ -328,6 +329,7 @@ impl Volume {
             required: Default::default(),
             needed_at_most: Default::default(),
             trash_counted: Mutex::default(),
+            removals: RemovalCounts::default(),
             incompat: incompat.into(),
         })
     }

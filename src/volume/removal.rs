@@ -191,6 +191,7 @@ impl Volume {
             plan.put_off();
         }
         let mut state = self.turn();
+        let mut held_up = self.removals.begin();
         let s = state.alone();
         s.history.appended();
         for (id, ptr) in removal.written {
@@ -201,6 +202,7 @@ impl Volume {
             s.lines.origin_gone(gone, below, lines);
         }
         (removed.records, removed.removed) = s.history.take_records();
+        held_up.views = removed.removed.len();
         for gone in &removed.removed {
             s.roots.remove(gone);
         }
@@ -230,6 +232,7 @@ impl Volume {
         self.have_at_hand(needed)?;
         let (history, node_bytes, no_room, deletes) = {
             let state = self.state.read();
+            let _held_up = self.removals.begin();
             plan.forks = state.history.forks();
             plan.room = self.room_beyond_required(&state, removal.written_bytes);
             // A line was compared with one when this was frozen, or is since then.

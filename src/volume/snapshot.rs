@@ -460,11 +460,16 @@ impl Volume {
 
     /// The same of several, which are done all or none.
     pub(super) fn tell_all<'e>(&self, state: StateTurn<'_>, all: impl Iterator<Item = Effect<'e>>) {
+        self.append_all(&state, all);
+        drop(state);
+        self.write_log();
+    }
+
+    /// Adds them to the log, which is written when others have had their turn.
+    pub(super) fn append_all<'e>(&self, state: &StateTurn<'_>, all: impl Iterator<Item = Effect<'e>>) {
         let mut effects = Effects::default();
         all.for_each(|effect| effects.push(&effect));
         self.log.append(LineId::MAIN, state.epoch, &effects);
-        drop(state);
-        self.write_log();
     }
 
     /// Deletes a snapshot: the name is gone at once, the space comes back in the background after the next commit, and not
@@ -473,11 +478,15 @@ impl Volume {
     pub fn delete_snapshot(&self, line: LineId, id: ViewId) -> Result<()> {
         self.check_writable()?;
         let mut turn = self.turn();
+        let mut held_up = self.removals.begin();
         turn.of_line(line, id)?;
         self.check_may_go(&turn, id)?;
         self.reserve_records(&turn, RECORDS_OF_A_POINT, ReserveFor::Delete)?;
+        held_up.views = 1;
         turn.alone().delete(id);
-        self.tell(turn, &Effect::Delete(id));
+        self.append_all(&turn, std::iter::once(Effect::Delete(id)));
+        drop((held_up, turn));
+        self.write_log();
         Ok(())
     }
 }

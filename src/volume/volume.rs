@@ -4,6 +4,7 @@ use super::committer::Committer;
 use super::intent::{FoundLog, Log};
 use super::purge::Purging;
 use super::remap::Moving;
+use super::removal_pauses::{RemovalCounts, RemovalPauses};
 use super::state::{StateTurn, TrashCounted, VolumeState};
 use super::view::{Pin, Shared, View};
 use super::{Access, Result, VolumeError};
@@ -46,6 +47,8 @@ pub struct Volume {
     pub(super) needed_at_most: AtomicU64,
     /// What comes back of the trash, as it was counted last, and of what. A leaf lock.
     pub(super) trash_counted: Mutex<Option<(TrashCounted, u64)>>,
+    /// For how long deletion has held up changes.
+    pub(super) removals: RemovalCounts,
     /// What the newest superblock says a program must know.
     pub(super) incompat: AtomicU64,
 }
@@ -59,6 +62,16 @@ impl Volume {
     /// Device reads, since the store was opened, of threads for which readers of anything waited: each is one too many.
     pub fn reads_waited_for(&self) -> u64 {
         self.shared.store().reads_waited_for()
+    }
+
+    /// Device writes and flushes, in the same way.
+    pub fn writes_waited_for(&self) -> u64 {
+        self.shared.store().writes_waited_for()
+    }
+
+    /// For how long deletion has held up changes since the store was opened.
+    pub fn removal_pauses(&self) -> RemovalPauses {
+        self.removals.now()
     }
 
     /// The published state of a line's head.

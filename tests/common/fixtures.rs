@@ -219,6 +219,10 @@ pub trait Hooks: Send + Sync {
     fn before_flush(&self) -> Result<(), DeviceError> {
         Ok(())
     }
+    /// Whether the device hears of what is discarded.
+    fn passes_discards(&self) -> bool {
+        true
+    }
     /// When space has been promised for a range.
     fn after_back(&self, _at: u64, _len: u64) {}
     /// What it says that it keeps.
@@ -278,7 +282,9 @@ impl<H: Hooks> Device for Hooked<H> {
         self.hooks.lacks(ranges).unwrap_or_else(|| self.below.lacks(ranges))
     }
     fn discard(&self, offset: u64, len: u64) {
-        self.below.discard(offset, len);
+        if self.hooks.passes_discards() {
+            self.below.discard(offset, len);
+        }
     }
     fn available(&self) -> u64 {
         self.below.available()

@@ -282,6 +282,31 @@ fn a_trash_on_a_real_mount() {
 
 /// Whoever does one thing with what others do another with at the same moment: either comes first.
 #[test]
+fn no_more_clones_come_back_than_there_may_be() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("commit=1");
+    p.ok(&["set", "trash=1h", "mnt"]);
+    p.ok(&["clone", "mnt", "c"]);
+    fs::write(p.path(".clones/c/f"), "kept").unwrap();
+    fs::remove_dir(p.path(".clones/c")).unwrap();
+    p.ok(&["clone", "mnt", "d"]);
+    p.ok(&["set", "clones_max=1", "mnt"]);
+    for order in [&["undelete", "mnt", ".clones/c"][..], &["undelete", "mnt", ".clones/c", "--as", "e"]] {
+        let words = ["as many clones as there may be", "drop one, or snapfs set clones_max="];
+        refused(&p, order, 1, &words);
+    }
+    assert_eq!(names(&p.path(".clones")), ["d"]);
+    p.ok(&["set", "clones_max=2", "mnt"]);
+    p.ok(&["undelete", "mnt", ".clones/c"]);
+    assert_eq!(fs::read_to_string(p.path(".clones/c/f")).unwrap(), "kept");
+    p.umount();
+    p.check();
+}
+
+#[test]
 fn all_that_keeps_and_deletes_at_once() {
     const ROUNDS: usize = 24;
     /// What is said when somebody else was faster. Of hundreds of commands at once nothing else goes wrong.

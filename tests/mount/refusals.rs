@@ -507,6 +507,67 @@ fn snapshots_of_others() {
 }
 
 #[test]
+fn members_of_a_group_make_and_delete_snapshots() {
+    if !can_mount() {
+        return;
+    }
+    if !is_root() || !Path::new("/usr/bin/setpriv").exists() {
+        return skipped("no root or no setpriv: no other user to be");
+    }
+    use std::os::unix::fs::MetadataExt;
+    let p = filled();
+    for options in ["snap_create=7,snap_delete=8", "snap_create=no-such-group"] {
+        let said = p.mount_said(options);
+        assert!(said.code == 2 && said.err.contains("group"), "{said:?}");
+    }
+    // Somebody in a group besides his own, or not.
+    let by = |groups: &str, args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534"]).arg(format!("--groups={groups}")).args(args);
+        place::said(p.settle(&mut command))
+    };
+    let (member, other) = (|args: &[&str]| by("54321", args), |args: &[&str]| by("54322", args));
+    let denied = |said: Said| assert!(said.code != 0 && said.err.contains("ermi"), "{said:?}");
+    let done = |said: Said| assert!(said.code == 0, "{said:?}");
+    let shown = || {
+        let snapdir = fs::metadata(p.path(".snapshots")).unwrap();
+        (snapdir.mode() & 0o7777, snapdir.gid())
+    };
+    let change = |who: &dyn Fn(&[&str]) -> Said, told: &dyn Fn(Said)| {
+        told(who(&["mv", "-T", "mnt/.snapshots/one", "mnt/.snapshots/moved"]));
+        told(who(&["rmdir", "mnt/.snapshots/two"]));
+    };
+    p.mount("allow_other,snap_create=54321");
+    assert_eq!(shown(), (0o1775, 54321));
+    done(member(&["mkdir", "mnt/.snapshots/theirs"]));
+    denied(other(&["mkdir", "mnt/.snapshots/others"]));
+    change(&member, &denied);
+    change(&other, &denied);
+    denied(member(&["rmdir", "mnt/.snapshots/theirs"]));
+    // Nothing else in the mount is theirs, and below the root it is as it was.
+    denied(member(&["mkdir", "mnt/dir"]));
+    denied(member(&["mkdir", "mnt/.clones/c"]));
+    denied(member(&["mkdir", "mnt/d/.snapshots/below"]));
+    assert_eq!(names(&p.path(".snapshots")), ["one", "two", "theirs"]);
+    p.umount();
+    p.mount("allow_other,snap_delete=54321");
+    assert_eq!(shown(), (0o775, 54321));
+    p.ok(&["hold", "mnt", "theirs"]);
+    done(member(&["mkdir", "mnt/.snapshots/more"]));
+    change(&other, &denied);
+    change(&member, &done);
+    let held = member(&["rmdir", "mnt/.snapshots/theirs"]);
+    assert!(held.code != 0 && held.err.contains("busy"), "{held:?}");
+    assert_eq!(names(&p.path(".snapshots")), ["moved", "theirs", "more"]);
+    p.umount();
+    p.mount("allow_other");
+    assert_eq!(shown(), (0o755, 0));
+    denied(member(&["mkdir", "mnt/.snapshots/again"]));
+    p.umount();
+    p.check();
+}
+
+#[test]
 fn a_daemon_keeps_only_what_it_needs() {
     if !can_mount() {
         return;

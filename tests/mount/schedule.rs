@@ -7,7 +7,7 @@ mod place;
 use guard::can_mount;
 use place::{Place, names, wait};
 use serde_json::Value;
-use snapfs::clock::Clock;
+use snapfs::clock::{Clock, seconds_from_date};
 use snapfs::device::{Access as DeviceAccess, DirDevice};
 use snapfs::format::LineId;
 use snapfs::fs::{Fs, FsOptions};
@@ -16,6 +16,8 @@ use snapfs::ops::{Caller, NodeId, OpenFlags, Operations};
 use snapfs::schedule::parse_rules;
 use snapfs::volume::{Access, OpenOptions, Volume};
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -40,27 +42,26 @@ fn states(p: &Place, target: &str) -> Vec<Value> {
 /// Takes a snapshot in each of so many hours from a moment on, as a daemon would have done then, in a store that nobody has
 /// open.
 fn past_hours(p: &Place, from: i64, hours: i64) {
-    hours_with(p, from, hours, "hour");
+    past(&p.at("store"), "every=1h keep=all", from, (HOUR, hours), "hour");
 }
 
-/// The same with files of another name.
-fn hours_with(p: &Place, from: i64, hours: i64, what: &str) {
-    let device =
-        Arc::new(DirDevice::open(&p.at("store"), STORE_BYTES_DEFAULT, DeviceAccess::ReadWrite).unwrap());
+/// The same by other rules: one each so many seconds, so many times, with files of another name.
+fn past(store: &Path, rules: &str, from: i64, (secs, times): (i64, i64), what: &str) {
+    let device = Arc::new(DirDevice::open(store, STORE_BYTES_DEFAULT, DeviceAccess::ReadWrite).unwrap());
     let options = OpenOptions { access: Access::ReadWrite, cache_bytes: 8 << 20 };
     let volume = Volume::open(device, options).unwrap();
     let clock = Clock::manual(from);
     let files = Fs::open(volume, FsOptions::default(), clock.clone()).unwrap();
-    let all = vec![parse_rules("default", "every=1h keep=all").unwrap()];
+    let all = vec![parse_rules("default", rules).unwrap()];
     files.set_schedules(LineId::MAIN, all).unwrap();
     let root = Caller { uid: 0, gid: 0, pid: 1, umask: 0 };
-    for n in 0..hours {
+    for n in 0..times {
         let name = format!("{what} {n}");
         let (entry, handle) =
             files.create(&root, NodeId::ROOT, name.as_bytes(), 0o644, OpenFlags::READ_WRITE).unwrap();
         files.release(entry.attr.node, handle);
         assert!(!files.keep_schedules());
-        clock.advance(HOUR * 1_000_000_000);
+        clock.advance(secs * 1_000_000_000);
     }
     files.close().unwrap();
 }
@@ -236,6 +237,73 @@ fn the_daemon_prunes_by_itself() {
     p.check();
 }
 
+/// The time of central Europe, as text that needs no table of zones.
+const ZONE: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
+/// Set where the test below runs itself: the store.
+const STORE_IN_ZONE: &str = "SNAPFS_TEST_STORE_IN_ZONE";
+/// In the nights of these days clocks were set there, at 01:00 in UTC.
+const NIGHTS: [(i64, i64); 2] = [(3, 30), (10, 26)];
+
+/// A snapshot in each quarter from an hour before clocks are set there until two hours after it.
+fn nights_in_zone(store: &Path) {
+    for ((month, day), [before, after]) in NIGHTS.into_iter().zip([[1, 3], [2, 2]]) {
+        let midnight = seconds_from_date(2025, month, day).unwrap();
+        let hour = |secs| snapfs::sys::process::local_time(secs).expect("a time")[3];
+        assert_eq!(
+            [hour(midnight + HOUR - 1), hour(midnight + HOUR)],
+            [before, after],
+            "the zone is in force"
+        );
+        past(store, "every=15m keep=all", midnight, (HOUR / 4, 12), &format!("{midnight}"));
+    }
+}
+
+#[test]
+fn summer_time_leaves_no_gap_and_makes_no_name_twice() {
+    if let Some(store) = std::env::var_os(STORE_IN_ZONE) {
+        return nights_in_zone(Path::new(&store));
+    }
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    p.umount();
+    // What says which zone it is belongs to a process from its beginning on.
+    let mut there = Command::new(std::env::current_exe().unwrap());
+    there.args(["--exact", "summer_time_leaves_no_gap_and_makes_no_name_twice", "--nocapture"]);
+    let taken = place::said(there.env(STORE_IN_ZONE, p.at("store")).env("TZ", ZONE));
+    assert!(taken.code == 0 && taken.out.contains("1 passed"), "{taken:?}");
+    let name = |(month, day), quarter: i64| {
+        format!("@GMT-2025.{month:02}.{day:02}-{:02}.{:02}.00", quarter / 4, quarter % 4 * 15)
+    };
+    let all: Vec<String> =
+        NIGHTS.into_iter().flat_map(|night| (0..12).map(move |quarter| name(night, quarter))).collect();
+    // A daemon and commands that are in that zone.
+    let there = |args: &[&str]| {
+        let said = place::said(p.command(args).env("TZ", ZONE));
+        assert!(said.code == 0, "{args:?}: {said:?}");
+        said.out
+    };
+    there(&["mount", "store", "mnt", "--log", p.at("log").to_str().unwrap()]);
+    assert_eq!(automatic(&p, ""), all);
+    let listed = there(&["list", "mnt"]);
+    for shown in ["2025-03-30T01:45:00+01:00", "2025-03-30T03:00:00+02:00", "2025-10-26T02:15:00+02:00"] {
+        assert!(listed.contains(shown), "{shown} in {listed}");
+    }
+    assert!(listed.contains("2025-10-26T02:15:00+01:00") && !listed.contains("2025-03-30T02:"), "{listed}");
+    // Hours are those of UTC, too: the one that clocks go through twice is two.
+    there(&["schedule", "mnt", "every=15m", "keep=3h", "timer=off"]);
+    let stays: Vec<String> = [3, 7, 8, 9, 10, 11].map(|quarter| name(NIGHTS[1], quarter)).into();
+    let told: Value = serde_json::from_str(&there(&["prune", "mnt", "--explain", "--json"])).unwrap();
+    let told = told.as_array().expect("a list").iter().filter(|row| row["goes"] != true);
+    assert_eq!(told.map(|row| row["name"].as_str().unwrap()).collect::<Vec<_>>(), stays);
+    there(&["prune", "mnt"]);
+    assert_eq!(automatic(&p, ""), stays);
+    p.umount();
+    p.check();
+}
+
 #[test]
 fn a_store_that_nobody_has_mounted_is_kept_by_commands() {
     if !can_mount() {
@@ -264,7 +332,7 @@ fn a_store_that_nobody_has_mounted_is_kept_by_commands() {
     assert!(run.starts_with("taken @GMT-"), "{run}");
     assert_eq!(p.ok(&["schedule", "store", "--run"]), "");
     // A clock was wrong by years when the newest were taken: one is taken all the same, and for now nothing goes.
-    hours_with(&p, now + 40_000 * HOUR, 3, "later");
+    past(&p.at("store"), "every=1h keep=all", now + 40_000 * HOUR, (HOUR, 3), "later");
     change("b");
     p.ok(&["schedule", "store", "every=1h", "keep=1h", "timer=off"]);
     let before = listed();

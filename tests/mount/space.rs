@@ -188,17 +188,22 @@ fn a_full_disk_gives_automatic_snapshots_first() {
     let p = Place::new();
     fs::File::create(p.at("store")).unwrap().set_len(128 << 20).unwrap();
     p.ok(&["init", "store"]);
-    past_hours(&p, 45);
+    past_hours(&p, 53);
     p.mount("commit=1");
     p.ok(&["create", "mnt", "users"]);
-    let automatic =
-        || names(&p.path(".snapshots")).into_iter().filter(|name| name.starts_with("@GMT-")).count();
-    assert_eq!(automatic(), 45);
+    let automatic = || -> Vec<String> {
+        names(&p.path(".snapshots")).into_iter().filter(|name| name.starts_with("@GMT-")).collect()
+    };
+    let all = automatic();
+    assert_eq!(all.len(), 53);
+    // Two fifths of the disk are in them, and one of them is held.
+    assert!(number(&parts(&p, "mnt"), "snapshots_bytes") >= (128 << 20) * 2 / 5);
+    p.ok(&["hold", "mnt", &all[20]]);
     let free = p.number("free_bytes");
     wait("what they hold to be counted", || available(&p) > free);
 
     assert!(p.ok(&["space", "mnt"]).contains("df calls that free"));
-    assert!(number(&parts(&p, "mnt"), "may_free_bytes") >= 44 << 20);
+    assert!(number(&parts(&p, "mnt"), "may_free_bytes") >= 51 << 20);
     let told = available(&p);
     let mut file = fs::File::create(p.path("fills it")).unwrap();
     let (data, mut written) = (random(1, 1 << 20), 0);
@@ -209,7 +214,8 @@ fn a_full_disk_gives_automatic_snapshots_first() {
         }
     };
     assert_eq!(refused.raw_os_error(), Some(libc::ENOSPC));
-    assert_eq!(automatic(), 1, "all but the last");
+    assert_eq!(automatic(), [all[20].clone(), all[52].clone()], "all but the one that is held and the last");
+    assert_eq!(fs::read(p.past(&all[20], "data")).unwrap(), random(20, 1 << 20));
     assert!(written + (4 << 20) >= told, "{written} of {told}");
     drop(file);
     fs::remove_file(p.path("fills it")).unwrap();

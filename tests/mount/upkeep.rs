@@ -147,6 +147,7 @@ fn hundreds_go_at_once_and_their_space_is_waited_for() {
     for key in ["deleting", "freeing_jobs", "freeing_bytes", "snapshots"] {
         assert_eq!(p.number(key), 0, "{key}");
     }
+    assert!(p.number("longest_deletion_pause_us") > 0, "for how long others were held up is told");
     p.umount();
     p.check();
 }

@@ -27,6 +27,7 @@ use crate::fs::error::write_back_error;
 use crate::fs::heads::Head;
 use crate::fs::items::Items;
 use crate::fs::listing::Listing;
+use crate::fs::options::SnapGroup;
 use crate::limits::SNAPSHOT_NAME_BYTES_MAX;
 use crate::ops::{Attr, Entrance, Entry, Error, FileType, NodeId, RenameMode, Result, Timestamp, Way};
 use crate::volume::{NewHold, NewSnapshot, ReserveFor, SnapshotInfo, VolumeError};
@@ -553,8 +554,11 @@ impl Past {
         // Elsewhere than in the root the number would have to be looked for; 1 says that it is not known.
         let nlink =
             if dir == Ino::ROOT { 2 + self.commits.heads.volume.snapshot_count(head.line) as u32 } else { 1 };
+        // Nothing is made or deleted elsewhere.
+        let group = self.commits.heads.options.snap_group.filter(|_| dir == Ino::ROOT);
         Ok(Attr {
-            mode: 0o755,
+            mode: group.map_or(0o755, SnapGroup::mode),
+            gid: group.map_or(inode.gid, |group| group.gid),
             nlink,
             size: 0,
             blocks: 0,

@@ -103,6 +103,65 @@ fn a_purge_without_room_takes_less_at_once() {
     assert!(!t.fs.volume().has_purged_left() && !(0..256).any(|n| found(n << 20)));
 }
 
+/// Leaves that have something of it are rewritten some at once. Where there is no room for so many it is half of them, and so on: one at
+/// a time where there is no more. With less than that nothing of it is done.
+#[test]
+fn a_purge_without_room_takes_half_as_many_leaves_at_once() {
+    /// The host gives so much at once.
+    const PIECE: u64 = 256 << 10;
+    const STEP: u64 = 16 << 10;
+    let (image, t) = store();
+    let dir = t.mkdir(ROOT, "keys").unwrap();
+    let names = put_keys(&t, dir, &secret(2000));
+    t.snapshot("s");
+    names.iter().for_each(|name| remove(&t, dir, name));
+    (0..4).for_each(|_| t.fs.commit().unwrap());
+    t.fs.close().unwrap();
+    drop(t);
+    // How many commits it takes if the host has so much left, less what is written before; none if it is refused.
+    let commits = |room: u64, less: u64| {
+        let sim = Arc::new(image.clone_image());
+        let t = T::on(opened(sim.clone()), FsOptions::default());
+        t.put(ROOT, "filler", &crate::fixtures::bytes(1, less as usize));
+        (0..4).for_each(|_| t.fs.commit().unwrap());
+        t.fs.volume().trim();
+        sim.set_space_limit(sim.backed_bytes() + room);
+        let before = t.fs.volume().epoch().0;
+        match purge(&t, "keys", &["s"], false) {
+            Ok(PurgeEnd::Purged(..)) => {}
+            // Before it begins, or amid it: then a later one finds more.
+            Err(Error::NoSpace) => return None,
+            Ok(PurgeEnd::Stopped(Error::NoSpace)) => return None,
+            end => panic!("{room} {less}: {:?}", stopped(end)),
+        }
+        names.iter().for_each(|name| is_gone(read(&t, "s", &format!("keys/{name}"))));
+        assert!(!t.fs.volume().has_purged_left());
+        Some((t.fs.volume().epoch().0 - before, sim, t))
+    };
+    let (mut low, mut high) = (0, SIZE / PIECE / 2);
+    while low < high {
+        let middle = (low + high) / 2;
+        if commits(middle * PIECE, 0).is_some() { high = middle } else { low = middle + 1 }
+    }
+    let ample = commits(SIZE, 0).unwrap().0;
+    let mut found = Vec::new();
+    let rooms =
+        (low.saturating_sub(1)..low + 2).flat_map(|room| (0..PIECE / STEP).map(move |less| (room, less)));
+    for (room, less) in rooms {
+        let Some((took, sim, t)) = commits(room * PIECE, less * STEP) else { continue };
+        // Each way to do it is looked at closely once.
+        if !found.contains(&took) {
+            assert!(!has_secret(&sim));
+            t.prove();
+            found.push(took);
+        }
+    }
+    // The less room, the fewer at once: half of them take twice as many commits, two for each time.
+    let most = found.iter().max().copied().unwrap_or(0);
+    assert!(found.iter().all(|took| *took >= ample) && found.len() >= 3, "{found:?} {ample}");
+    assert!(most >= ample + names.len() as u64 / 4, "{found:?} {ample}");
+}
+
 /// What goes on in the background has room made as well.
 #[test]
 fn what_is_left_of_a_purge_has_room_made() {

@@ -76,11 +76,15 @@ pub(super) fn fill(t: &T, name: &str) -> u64 {
 #[test]
 fn no_write_fails_before_all_that_may_go_has_gone() {
     const STORE: u64 = 128 << 20;
-    let t = scheduled(STORE, "every=1h keep=all free=5%", 50);
-    let all = names(&t);
-    // One is held, one is read, and one is a user's.
-    let held = t.fs.standalone(&all[7]).unwrap();
-    let reader = t.fs.volume().snapshot(t.fs.snapshots()[20].id).unwrap();
+    // Two fifths of it.
+    let t = scheduled(STORE, "every=1h keep=all free=5%", 52);
+    let (all, ids) = (names(&t), t.fs.snapshots().into_iter().map(|s| s.id).collect::<Vec<_>>());
+    assert!(t.fs.volume().would_free(ids.iter().copied()).unwrap() >= STORE * 2 / 5);
+    // One is held, one is mounted, one is read, and one is a user's.
+    let terms = HoldTerms { tag: "keep", after: None };
+    t.fs.hold_snapshot(ROOT, ids[12], &terms, &Provenance::default()).unwrap();
+    let mounted = t.fs.standalone(&all[7]).unwrap();
+    let reader = t.fs.volume().snapshot(ids[20]).unwrap();
     t.snapshot("users");
     while t.fs.keep_schedules() {}
     let (space, told) = (t.fs.volume().space(), t.fs.statfs(ROOT).unwrap());
@@ -88,8 +92,9 @@ fn no_write_fails_before_all_that_may_go_has_gone() {
     assert!(told.available_bytes <= told.free_bytes && told.free_bytes < STORE);
 
     let written = fill(&t, "fills it");
-    let left: Vec<Vec<u8>> = vec![all[7].clone(), all[20].clone(), all[50].clone(), b"users".to_vec()];
-    assert_eq!(names(&t), left, "all but the held one, the one that is read and the last are gone");
+    let left: Vec<Vec<u8>> =
+        [&all[7], &all[12], &all[20], &all[52], &b"users".to_vec()].map(Clone::clone).into();
+    assert_eq!(names(&t), left, "all but the held one, those that are in use and the last are gone");
     // What df called available was written, and no more was to be had.
     assert!(written + SLACK >= told.available_bytes, "{written} of {told:?}");
     assert!(written <= told.available_bytes + STORE / 16, "{written} of {told:?}");
@@ -97,11 +102,14 @@ fn no_write_fails_before_all_that_may_go_has_gone() {
     t.prove();
     while t.fs.keep_schedules() {}
     assert!(t.fs.statfs(ROOT).unwrap().available_bytes < SLACK);
-    assert_eq!(t.cat(ROOT, "data"), bytes(50, PIECE));
-    // Room is made again when nobody holds it any more.
-    drop((held, reader));
+    assert_eq!(t.cat(ROOT, "data"), bytes(52, PIECE));
+    // Room is made again when nobody uses it any more, and of what was held when it is released.
+    drop((mounted, reader));
     assert!(fill(&t, "and more") >= PIECE as u64);
-    assert_eq!(names(&t), left[2..]);
+    assert_eq!(names(&t), [&left[1..2], &left[3..]].concat());
+    t.fs.release_snapshot(ROOT, ids[12], "keep").unwrap();
+    assert!(fill(&t, "and the last") > 0);
+    assert_eq!(names(&t), left[3..]);
     let large = t.find(ROOT, "fills it").unwrap();
     t.fs.unlink(&USER, ROOT, b"fills it").unwrap();
     t.fs.forget(large);

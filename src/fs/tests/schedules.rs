@@ -1,13 +1,14 @@
 //! Schedules under a clock of the test: what is taken and kept, what moves with the store, whose snapshots stay, want of
-//! space, a year of minutes.
+//! space. A year of minutes is in `tests/memory`.
 
 use super::*;
-use crate::device::{Device, Memory};
-use crate::fixtures::{CACHE_BYTES, make};
+use crate::device::mirror::write_label;
+use crate::device::{Device, Memory, Mirror, Sim};
+use crate::fixtures::{CACHE_BYTES, make, together_label};
 use crate::format::LineId;
 use crate::format::provenance::{Provenance, Reason};
 use crate::fs::{HoldTerms, PRUNED_AT_ONCE, RuledSnapshot, ScheduleRun};
-use crate::schedule::{Because, Period, Schedule, parse_rules, simulate};
+use crate::schedule::{Because, Period, Schedule, parse_rules};
 use crate::volume::{Access, OpenOptions};
 use std::collections::BTreeSet;
 
@@ -514,6 +515,73 @@ fn a_floor_is_reached_though_the_clock_is_not_trusted() {
     assert!((all - 16..=all - 9).contains(&left), "{left} of {all}");
 }
 
+/// A file system on one disk, or on two that are a mirror.
+fn on_disks(count: u64) -> (T, Vec<Arc<Sim>>) {
+    let sims: Vec<_> = (1..=count).map(|n| Arc::new(Sim::new(1 << 30, n))).collect();
+    let device: Arc<dyn Device> = match &sims[..] {
+        [first, second] => {
+            let labelled = [(first, 1), (second, 2)].map(|(sim, side)| {
+                write_label(&**sim, &together_label(side)).unwrap();
+                (sim.clone() as Arc<dyn Device>, together_label(side))
+            });
+            Arc::new(Mirror::together(labelled, 7))
+        }
+        _ => sims[0].clone(),
+    };
+    let volume = Volume::made_on(device);
+    if count == 2 {
+        volume.set_mirrored(true).unwrap();
+    }
+    (T::on(volume, FsOptions::default()), sims)
+}
+
+/// What is free is what the host of a store has, if that is less; of a mirror what the side has that has less.
+#[test]
+fn a_floor_is_kept_on_the_host_of_each_side() {
+    for (disks, full) in [(1, 0), (2, 0), (2, 1)] {
+        let (t, sims) = on_disks(disks);
+        t.clock.set((MONDAY - 1000) * SECOND);
+        t.fs.set_schedules(MAIN, vec![rules("every=1h keep=all")]).unwrap();
+        for n in 0..30 {
+            hour(&t, "big", &crate::fixtures::bytes(n, 2 << 20));
+        }
+        t.fs.commit().unwrap();
+        t.fs.volume().trim();
+        let all = names(&t).len();
+        // One host has little, though more than what deletions need; the other, if there is one, has nearly all of a gibibyte.
+        let sim = &sims[full];
+        let little = sim.backed_bytes() + (40 << 20);
+        sim.set_space_limit(little);
+        let free = || t.fs.volume().space().free;
+        let (floor, space) = (free() + (12 << 20), t.fs.volume().space());
+        assert!(space.free < 96 << 20 && space.used > 56 << 20, "{space:?}");
+        let look_often = || {
+            for _ in 0..40 {
+                while t.fs.keep_schedules() {}
+                t.fs.tick().unwrap();
+                t.clock.advance(3 * SECOND);
+            }
+        };
+        sim.set_space_limit(1 << 30);
+        t.fs.set_schedules(MAIN, vec![rules(&format!("every=1h keep=all free={}M", floor >> 20))]).unwrap();
+        look_often();
+        assert_eq!(names(&t).len(), all, "{disks} {full}");
+        t.fs.volume().trim();
+        sim.set_space_limit(little);
+        assert!(free() < floor);
+        let wanted = ((floor + floor / 4 - free()) >> 21) as usize;
+        look_often();
+        // As many as are wanted with the margin, at two mebibytes each, and few more.
+        let left = names(&t).len();
+        assert!(free() >= floor, "{disks} {full}: {} of {floor}", free());
+        assert!(
+            (all - wanted - 4..all - 5).contains(&left),
+            "{disks} {full}: {left} of {all} are left, {wanted} were to go"
+        );
+        t.prove();
+    }
+}
+
 #[test]
 fn two_schedules_with_budgets_keep_to_them_together() {
     let t = T::with(256 << 20, FsOptions::default());
@@ -605,55 +673,6 @@ fn a_full_store_is_told_and_tried_again() {
     pass(&t, HOUR);
     let state = t.fs.schedule_states(Some(MAIN)).remove(0);
     assert!(state.error.is_none() && t.fs.snapshots().len() >= 2, "{state:?}");
-}
-
-/// Minutes with a change in each: how many snapshots there are is what the rules say.
-fn minutes(days: i64) {
-    let text = "every=1m keep=60min,24h,30d,12mo";
-    let t = on_monday(text);
-    let schedule = rules(text);
-    let (file, handle) = t.create(ROOT, "log");
-    let (mut most, mut expected) = (0, std::collections::HashMap::new());
-    simulate(&schedule, &[], MONDAY - MINUTE, (days * DAY) as u64, &mut |at, count| {
-        if (at / MINUTE) % 97 == 0 {
-            expected.insert(at, count);
-        }
-        true
-    });
-    let mut sampled = 0;
-    for n in 0..days * 24 * 60 {
-        assert_eq!(t.fs.write(file, handle, 0, &n.to_le_bytes(), false), Ok(8));
-        let before = t.fs.volume().snapshot_count(MAIN);
-        look(&t);
-        let now = t.clock.now().secs;
-        let there = t.fs.volume().snapshot_count(MAIN);
-        assert!(there <= before + 1);
-        if let Some(count) = expected.get(&now) {
-            assert_eq!(there, *count, "after {n} minutes");
-            sampled += 1;
-        }
-        most = most.max(there);
-        if n % 5 == 4 {
-            t.fs.tick().unwrap();
-        }
-        t.clock.advance(MINUTE * SECOND);
-    }
-    assert!(sampled as i64 > days * 12 && most <= 60 + 24 + 30 + 12 + 1, "{sampled} samples, {most}");
-    t.fs.release(file, handle);
-    while t.fs.volume().has_background_work() {
-        t.fs.commit().unwrap();
-    }
-    // What there is in memory and on the device is what is there now, whatever has been.
-    assert_eq!(t.fs.schedules_watched(), 1);
-    let report = crate::check::check(t.fs.volume(), crate::check::Depth::Metadata).unwrap();
-    assert!(report.is_clean() && report.views as usize <= most + 1, "{} views", report.views);
-}
-
-/// `SNAPFS_DAYS=366` makes it a year, which takes minutes.
-#[test]
-fn days_of_minutes() {
-    let days = std::env::var("SNAPFS_DAYS").ok().and_then(|days| days.parse().ok());
-    minutes(days.unwrap_or(4));
 }
 
 #[test]
