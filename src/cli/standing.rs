@@ -260,7 +260,7 @@ fn look_at_other(path: &Path, limit: Duration, wanted: LagWanted) -> OtherLooked
     }
     let owned = path.to_owned();
     let looked = patiently(limit, move |alive| {
-        let device: Arc<dyn Device> = Arc::from(look_at(&owned)?);
+        let device: Arc<dyn Device> = look_at(&owned)?;
         alive.goes_on();
         let there = SideThere::of(&*device);
         alive.goes_on();
@@ -317,7 +317,7 @@ fn meet_at_rest(
 /// If there is no store.
 pub(super) fn of_reader(store: &Path, wanted: LagWanted) -> Result<Value, Failure> {
     let refused = |what: &str| Failure::new(Code::Invalid, format!("{}: {what}", names::shown(store)));
-    let device: Arc<dyn Device> = Arc::from(look_at(store).ok_or_else(|| refused("there is no store"))?);
+    let device: Arc<dyn Device> = look_at(store).ok_or_else(|| refused("there is no store"))?;
     let mut here = SideThere::of(&*device);
     let is_store = here.seen.state.is_some() || here.seen.label.is_some();
     if let Some(e) = here.seen.failed.take().filter(|_| !is_store || here.seen.lacks_label()) {
