@@ -437,7 +437,9 @@ impl Engine for Open {
     }
 
     fn trash(&self, at: NodeId, order: &TrashOrder) -> Result<Value, Failure> {
-        trashed::carry_out(&self.fs, at, order)
+        let done = trashed::carry_out(&self.fs, at, order)?;
+        self.hydrator.look_again();
+        Ok(done)
     }
 
     fn clones(&self) -> Result<Vec<CloneRow>, Failure> {
@@ -584,7 +586,9 @@ impl Engine for Open {
         provenance: &Provenance,
         put: &mut dyn FnMut(Value) -> bool,
     ) -> Result<Value, Failure> {
-        undo::carry_out(&self.fs, &self.store, order, provenance, put)
+        let done = undo::carry_out(&self.fs, &self.store, order, provenance, put)?;
+        self.hydrator.look_again();
+        Ok(done)
     }
 
     fn changes(&self, order: &ChangesOrder, put: &mut dyn FnMut(Value) -> bool) -> Result<(), Failure> {

@@ -99,6 +99,11 @@ impl Hydrator {
     /// The store is mounted, and takes changes: copies that were begun go on.
     pub(super) fn serve(&self) {
         self.is_served.store(true, SeqCst);
+        self.look_again();
+    }
+
+    /// Snapshots may have come back from the trash: copies of them go on.
+    pub(super) fn look_again(&self) {
         if self.shared.all().iter().any(|copy| copy.state == HydrationState::Running)
             && let Err(f) = self.wake()
         {
@@ -278,8 +283,11 @@ impl Shared {
     fn next(&self) -> Next {
         let (now, delays) = (self.clock.passed(), self.delays.lock());
         let (mut taken, mut soonest) = (BTreeSet::new(), None);
-        // What is in the trash waits for coming back.
-        let is_there = |copy: &HydrationRecord| self.work.fs.volume().snapshot_info(copy.view).is_some();
+        // What is in the trash, itself or with its line, waits for coming back.
+        let fs = &self.work.fs;
+        let is_there = |copy: &HydrationRecord| {
+            fs.volume().snapshot_info(copy.view).is_some_and(|found| fs.root_of(found.line).is_ok())
+        };
         for copy in self.all().into_iter().filter(|copy| !copy.is_whole() && is_there(copy)) {
             // Those behind it would have to carry more, or could not be made what they are.
             if !taken.insert(copy.store) || copy.state != HydrationState::Running {

@@ -231,6 +231,10 @@ impl StoreSides {
         self.commit()?;
         self.commit()?;
         let (was, label) = (self.fs.volume().address_space(), self.mirror.label().is_some());
+        // Of one that was split off the next label counts only if the superblock says so.
+        if label && !self.fs.volume().is_mirrored() {
+            self.set_mirrored(true)?;
+        }
         let first = self.end.note(was);
         let joined = self
             .end

@@ -682,6 +682,46 @@ fn a_failure_of_either_disk_in_an_attach_loses_nothing() {
     try_all("attach-failure", Step::Attach, &failures());
 }
 
+/// A store that became shorter for a side, and was split from it, knows how long it was whatever becomes of another attach.
+#[test]
+fn a_power_cut_in_an_attach_after_a_split_leaves_a_store_that_gets_its_size_back() {
+    let rig = Rig::new("attach-again");
+    let Base { sims, mut model, .. } = together(&rig);
+    rig.put_both(&sims);
+    let store = rig.mount(0).unwrap();
+    store.split(&mut model, "moment").unwrap();
+    store.close().unwrap();
+    let [first, _] = rig.image();
+    let blank = || Sim::new(SIZES[1], 3);
+    for nth in 1.. {
+        let (disks, _) = rig.put_both(&[first.clone_image(), blank()]);
+        let store = rig.mount(0).unwrap();
+        disks[0].set_crash_at(disks[0].changes() + nth);
+        let done = store.order(&rig.attach()).is_ok();
+        store.settle();
+        let met = disks[0].is_crashed();
+        let cut = disks[0].crash(CrashPolicy::DropAll);
+        store.vanish();
+        // Another disk again; then it goes.
+        rig.put([Some(&cut), None]);
+        let store = rig.mount(0).unwrap_or_else(|f| panic!("call {nth}: {f}"));
+        store.close().unwrap();
+        let [alone, _] = rig.image();
+        rig.put_both(&[alone, blank()]);
+        let store = rig.mount(0).unwrap_or_else(|f| panic!("call {nth}: {f}"));
+        let attached = store.order(&rig.attach());
+        assert!(attached.is_ok() && store.in_sync(), "call {nth}: {:?}", attached.map_err(|f| f.to_string()));
+        store.order(&MirrorOrder::Detach).unwrap();
+        assert_eq!(store.fs.volume().address_space(), SIZES[0], "call {nth}");
+        store.prove(&model, &[]).unwrap_or_else(|why| panic!("call {nth}: {why}"));
+        store.close().unwrap();
+        if !met {
+            assert!(done && nth > 10, "{nth} calls");
+            return;
+        }
+    }
+}
+
 #[test]
 fn a_power_cut_in_the_return_of_a_side_loses_nothing() {
     try_all("return-power", Step::Return, &POWER);

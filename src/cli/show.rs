@@ -7,8 +7,9 @@ use super::home::{self, DONE};
 use super::hydration;
 use super::output;
 use super::refusal::{told, told_clone, told_snapshot};
+use super::served;
 use crate::clock;
-use crate::ctl::{Client, Code, Failure};
+use crate::ctl::{Code, Failure};
 use crate::format::LineId;
 use crate::format::provenance::Provenance;
 use crate::fs::{Fs, method_of, stores_with};
@@ -129,7 +130,7 @@ pub(super) fn run(backend: &dyn Backend, args: &ShowArgs) -> Result<u8, Failure>
 fn view(backend: &dyn Backend, args: &ShowArgs, name: &OsStr) -> Result<(), Failure> {
     let mut request = json!({});
     names::put(&mut request, "name", name);
-    let mut found = match Client::ask(Client::connect(&args.target), "show", request)? {
+    let mut found = match served::ask(&args.target, "show", request)? {
         Some(found) => found,
         None => {
             let look = StoreOptions { access: OpenFor::Look, ..StoreOptions::default() };

@@ -16,10 +16,11 @@ use crate::device::bystander::Beside;
 use crate::device::lock::{LockMode, StoreLock};
 use crate::device::mirror::{Both, SideState, meet, meet_in_states, read_rests};
 use crate::device::patience::{Alive, patiently, patiently_beside};
-use crate::device::{Device, StoreKind};
+use crate::device::{Device, StoreKind, mark};
 use crate::format::Epoch;
 use crate::format::mirror::{Label, Standing};
 use crate::format::rest::FillRest;
+use crate::format::superblock::{INCOMPAT_MIRRORED, Superblock};
 use crate::names;
 use crate::ops::Timestamp;
 use crate::volume::{Access, HasUpTo, OpenOptions, SideLag, Volume, newest_and_before};
@@ -226,7 +227,8 @@ pub(super) enum LagWanted {
 /// If there is no store, or somebody writes to it.
 pub(super) fn of_closed(store: &Path) -> Result<Value, Failure> {
     let kind = not_ours::probe_to_look(store)?;
-    let (real, _lock) = held_to_look(store, &kind)?;
+    // Nobody is kept from mounting it while it is looked at, which may take a while.
+    let (real, _) = held_to_look(store, &kind)?;
     let mut status = of_reader(&real, LagWanted::Counted)?;
     status["mounted"] = false.into();
     Ok(status)
@@ -249,8 +251,8 @@ fn held_to_look(store: &Path, kind: &StoreKind) -> Result<(PathBuf, StoreLock), 
 /// The other side of one that is only read.
 struct OtherLooked {
     looked: SideLooked,
-    /// To count in it, if nobody writes to it.
-    device: Option<(Arc<dyn Device>, StoreLock)>,
+    /// To count in it, if nobody wrote to it a moment ago.
+    device: Option<Arc<dyn Device>>,
 }
 
 fn look_at_other(path: &Path, limit: Duration, wanted: LagWanted) -> OtherLooked {
@@ -266,7 +268,7 @@ fn look_at_other(path: &Path, limit: Duration, wanted: LagWanted) -> OtherLooked
         alive.goes_on();
         let hold = || probe(&owned).and_then(|kind| held_to_look(&owned, &kind)).ok();
         let held = if wanted == LagWanted::Counted { hold() } else { None };
-        Some((there, held.map(|(_, lock)| (device, lock))))
+        Some((there, held.map(|_| device)))
     });
     match looked {
         None => nothing(SideLooked::Silent(late(path, limit).message)),
@@ -357,12 +359,12 @@ pub(super) fn of_reader(store: &Path, wanted: LagWanted) -> Result<Value, Failur
             put_lag(&mut that, lag, there.time().or(known_since(&ours)));
         }
         (SideLooked::There(there), "older", "newer") => {
-            let lag = lag_at_rest(wanted, other.as_ref().map(|(device, _)| device), there, &here);
+            let lag = lag_at_rest(wanted, other.as_ref(), there, &here);
             put_lag(&mut this, lag, here.time());
         }
         (SideLooked::Missing | SideLooked::Silent(_), ..) => {
             let has = has_unseen(&ours);
-            let lag = has.and_then(|has| counted(wanted, Some(&device), &has));
+            let lag = has.and_then(|has| counted(wanted, Some(&device), has));
             put_lag(&mut that, lag, known_since(&ours));
         }
         _ => {}
@@ -413,12 +415,27 @@ fn lag_at_rest(
         (Some(state), Both::Together) => HasUpTo::State(state.epoch),
         _ => HasUpTo::of_side(ours, (theirs, older.rests.clone()), reached),
     };
-    counted(wanted, device, &has)
+    counted(wanted, device, has)
 }
 
-fn counted(wanted: LagWanted, device: Option<&Arc<dyn Device>>, has: &HasUpTo) -> Option<SideLag> {
+/// Counted within the limit, of what may be on its way to be another state: then there is no figure, or one of a moment ago.
+fn counted(wanted: LagWanted, device: Option<&Arc<dyn Device>>, has: HasUpTo) -> Option<SideLag> {
     let device = device.filter(|_| wanted == LagWanted::Counted)?.clone();
     let options = OpenOptions { access: Access::ReadOnly, cache_bytes: CACHE_BYTES };
-    let counted = Volume::open(device, options).and_then(|volume| volume.lag_of(has));
-    counted.inspect_err(|e| log::debug!("mirror: it cannot be counted what a side lacks: {e}")).ok()
+    let count = move |_: &Alive| Volume::open(device, options).and_then(|volume| volume.lag_of(&has));
+    patiently(LIMIT, count)?
+        .inspect_err(|e| log::debug!("mirror: it cannot be counted what a side lacks: {e}"))
+        .ok()
+}
+
+/// True of a store that has no other side and is the half of no split: who opens it for writing says nothing about another one.
+pub(super) fn is_by_itself(store: &Path) -> bool {
+    let Some(device) = look_at(store) else { return false };
+    let seen = DeviceSeen::of(&*device);
+    let is_whole =
+        |state: &Superblock| state.incompat & INCOMPAT_MIRRORED == 0 && state.identity == state.uuid;
+    seen.label.is_none()
+        && seen.failed.is_none()
+        && seen.state.as_ref().is_some_and(is_whole)
+        && !mark::is_copy_of_open(&*device)
 }

@@ -3,7 +3,7 @@
 use super::engine::{Backend, Engine, OpenFor, StoreOptions, StreamOrder};
 use super::served;
 use super::stream_args::{ReceiveArgs, SendArgs};
-use super::{apart, making, output, pipe, streaming, usage};
+use super::{apart, making, output, pipe, standing, streaming, usage};
 use crate::ctl::{Client, Code, Failure};
 use crate::fs::{Fs, first_of};
 use crate::names;
@@ -399,10 +399,7 @@ fn send_to(
     from.close()?;
     let (done, noted) = done?;
     if let Some(noted) = noted.filter(|_| was_opened) {
-        // While it was sent it was only looked at, so that others could, too.
-        let store = StoreEnd::open(backend, target, OpenFor::Work);
-        let told = store.and_then(|store| store.ask(&noted).and_then(|_| store.close()));
-        if let Err(f) = told {
+        if let Err(f) = note_unmounted(backend, target, &noted) {
             eprintln!(
                 "snapfs: the copy is whole, but nothing is noted of it in {}: {f}",
                 names::shown(target)
@@ -410,6 +407,24 @@ fn send_to(
         }
     }
     Ok(done)
+}
+
+/// Notes a copy in a store that nobody has mounted. While it was sent it was only looked at, so that others could, too.
+fn note_unmounted(backend: &dyn Backend, target: &Path, noted: &StreamOrder) -> Result<(), Failure> {
+    // Whoever opens one side for writing makes it the newer one, and who opens a half gives it something of its own.
+    if !standing::is_by_itself(target) {
+        return Err(Failure::new(
+            Code::Other,
+            "it is a side of a mirror, or the half of one, and is not mounted",
+        ));
+    }
+    let store = StoreEnd::open(backend, target, OpenFor::Work)?;
+    let told = store.ask(noted);
+    store.close()?;
+    match told? {
+        answer if answer["noted"] == false => Err(Failure::new(Code::Other, "it takes no changes")),
+        _ => Ok(()),
+    }
 }
 
 /// Has the daemon of the sender hold a snapshot for what goes to another store, if there is one: nobody else can delete it

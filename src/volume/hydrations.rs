@@ -97,6 +97,8 @@ impl Volume {
         self.check_writable()?;
         let mut turn = self.turn();
         let old = turn.hydrations.get(number).cloned().ok_or(VolumeError::NoSuchView)?;
+        // In the trash nothing of it changes, and no log says that it does.
+        turn.own_snapshot(old.view)?;
         let mut new = old.clone();
         change(&mut new);
         (new.number, new.view, new.store) = (old.number, old.view, old.store);
@@ -127,7 +129,8 @@ impl Volume {
             end -= 1;
         }
         let trouble = trouble.as_bytes()[..end].to_vec();
-        let hold = hold.unwrap_or(old.hold);
+        // What is in the trash is held by nothing.
+        let hold = hold.filter(|_| turn.own_snapshot(old.view).is_ok()).unwrap_or(old.hold);
         let new = HydrationRecord { done_bytes, about_bytes, trouble, hold, ..old.clone() };
         if new != old && self.reserve_records(&turn, 1, ReserveFor::Write).is_ok() {
             turn.alone().set_hydration(new);

@@ -13,14 +13,19 @@ use std::time::{Duration, Instant};
 
 impl Mirror {
     /// The side that a read is made on: of those that serve the one with the fewest calls, where each of a slow side counts for
-    /// as many as the other makes in its time.
+    /// as many as the other makes in its time, unless that has answered nothing for as long as the slow one needs.
     fn reader(&self, members: &Members) -> Option<usize> {
         let serving = serving(members);
         let ([_, _], [Some(first), Some(second)]) = (&serving[..], members) else {
             return serving.first().copied();
         };
         let sides = [&first.side, &second.side];
-        let factors = [sides[0].reads.factor(&sides[1].reads), sides[1].reads.factor(&sides[0].reads)];
+        let mut factors = [sides[0].reads.factor(&sides[1].reads), sides[1].reads.factor(&sides[0].reads)];
+        for n in 0..2 {
+            if factors[n] > 1 && sides[1 - n].silent_for() > sides[n].reads.one() {
+                factors[n] = 1;
+            }
+        }
         let calls = sides.map(|side| side.calls_under_way());
         let cost = |n: usize| (calls[n] + 1) * factors[n];
         let chosen = usize::from(cost(1) < cost(0));
@@ -358,8 +363,11 @@ impl Device for Mirror {
     fn will_need(&self, offset: u64, len: u64) {
         if let Some(side) = self.only() {
             side.device.will_need(offset, len);
-        } else if let Some(side) = self.first() {
-            side.send(move |device| device.will_need(offset, len));
+        } else {
+            let members = self.members.read().clone();
+            if let Some(member) = self.reader(&members).and_then(|n| members[n].as_ref()) {
+                member.side.send(move |device| device.will_need(offset, len));
+            }
         }
     }
 

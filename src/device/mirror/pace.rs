@@ -42,6 +42,11 @@ impl ReadPace {
         self.micros.iter().map(|micros| micros.load(Relaxed)).min().filter(|micros| *micros > 0)
     }
 
+    /// How long one read of it takes, as far as is known.
+    pub fn one(&self) -> Duration {
+        Duration::from_micros(self.shortest().unwrap_or(SOON_MICROS).max(SOON_MICROS).into())
+    }
+
     /// How many reads of the other take as long as one of this side; 1 if it is not slow. As long as nothing is known of the other it
     /// may be faster than one that takes long.
     pub fn factor(&self, other: &ReadPace) -> usize {

@@ -15,7 +15,7 @@ use std::sync::atomic::{
     AtomicBool, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
 };
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Whoever waits looks so often whether a thread can be had that could not be had before.
 const TRY_AGAIN: Duration = Duration::from_millis(10);
@@ -25,7 +25,7 @@ pub(super) struct MirrorSide {
     /// To be called without a limit by whoever knows that there is nobody else to be asked.
     pub device: Arc<dyn Device>,
     /// Calls of which nobody has the answer yet.
-    under_way: Arc<AtomicUsize>,
+    under_way: Arc<CallsUnderWay>,
     /// How long its last reads took.
     pub reads: Arc<ReadPace>,
     /// What a person called it when it came: who tells of a side that hangs must not have to ask it.
@@ -37,12 +37,35 @@ pub(super) struct MirrorSide {
     lost_content: AtomicBool,
 }
 
+/// Calls of which nobody has the answer yet.
+struct CallsUnderWay {
+    calls: AtomicUsize,
+    begin: Instant,
+    /// When the last one was answered, or the first one was made while there was none: microseconds after `begin`.
+    since: AtomicU64,
+}
+
+impl CallsUnderWay {
+    fn new() -> CallsUnderWay {
+        CallsUnderWay { calls: AtomicUsize::new(0), begin: Instant::now(), since: AtomicU64::new(0) }
+    }
+
+    fn note_time(&self) {
+        self.since.store(self.passed(), Relaxed);
+    }
+
+    fn passed(&self) -> u64 {
+        u64::try_from(self.begin.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
 /// A call is under way as long as this is there.
-struct UnderWay(Arc<AtomicUsize>);
+struct UnderWay(Arc<CallsUnderWay>);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.note_time();
+        self.0.calls.fetch_sub(1, Relaxed);
     }
 }
 
@@ -173,7 +196,7 @@ impl MirrorSide {
         let (lane, crew) = (crew.lane(device.clone()), crew.clone());
         let (lost, lost_content) = (Mutex::default(), AtomicBool::new(false));
         MirrorSide {
-            under_way: Arc::default(),
+            under_way: Arc::new(CallsUnderWay::new()),
             reads: Arc::default(),
             place: OnceLock::new(),
             crew,
@@ -287,11 +310,24 @@ impl MirrorSide {
 
     /// Calls of which nobody has the answer yet: one that was just answered may still be among those that have not returned.
     pub fn calls_under_way(&self) -> usize {
-        self.under_way.load(Relaxed)
+        self.under_way.calls.load(Relaxed)
+    }
+
+    /// For how long it has answered none of these; no time if there are none.
+    pub fn silent_for(&self) -> Duration {
+        match self.calls_under_way() {
+            0 => Duration::ZERO,
+            _ => {
+                let since = self.under_way.since.load(Relaxed);
+                Duration::from_micros(self.under_way.passed().saturating_sub(since))
+            }
+        }
     }
 
     fn under_way(&self) -> UnderWay {
-        self.under_way.fetch_add(1, Relaxed);
+        if self.under_way.calls.fetch_add(1, Relaxed) == 0 {
+            self.under_way.note_time();
+        }
         UnderWay(self.under_way.clone())
     }
 

@@ -132,6 +132,31 @@ fn while_one_side_is_busy_all_reads_are_of_the_other() {
     }
 }
 
+/// A fast side that hangs beside a slow one gets the reads that came while nobody knew, and no others.
+#[test]
+fn a_fast_side_that_hangs_beside_a_slow_one_has_no_reads_any_more() {
+    for fast in 0..2 {
+        let (disks, mirror) = two_that_may_wait();
+        let sides = mirror.members.read().clone().map(|member| member.unwrap().side);
+        for (n, micros) in [(fast, 90), (1 - fast, 7000)] {
+            (0..8).for_each(|_| sides[n].reads.note(Duration::from_micros(micros), 4096));
+        }
+        disks[fast].hang(true);
+        std::thread::scope(|s| {
+            let asked = s.spawn(|| mirror.read_side(fast, AT, &mut [0; 4096]).unwrap());
+            wait_until("a read hangs", || disks[fast].waiting() == 1);
+            wait_until("it is silent for long", || sides[fast].silent_for() > Duration::from_millis(20));
+            let before = reads_of(&disks);
+            (0..20).for_each(|_| read_right(&mirror));
+            let after = reads_of(&disks);
+            assert_eq!([fast, 1 - fast].map(|n| after[n] - before[n]), [0, 20], "side {fast} hangs");
+            disks[fast].hang(false);
+            asked.join().unwrap();
+        });
+        assert_eq!(mirror.sides(), [0, 1]);
+    }
+}
+
 /// As long as both have the same to do, reads that come at once are shared out evenly.
 #[test]
 fn reads_that_come_at_once_are_made_on_both_sides() {

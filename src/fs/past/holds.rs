@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::format::ViewId;
 use crate::format::age::AgeRecord;
 use crate::format::hold::HoldRecord;
-use crate::format::hydration::CopyHold;
+use crate::format::hydration::{CopyHold, HydrationRecord};
 use crate::format::ids::COUNTER_MAX;
 use crate::format::provenance::{MadeBy, Provenance};
 use crate::fs::heads::Head;
@@ -174,7 +174,14 @@ impl Past {
             }
         }
         for copy in volume.ended_copies(age.secs) {
-            match volume.change_hydration(copy.number, |copy| copy.hold = CopyHold::Ended) {
+            // It may have gone on since.
+            let end = |copy: &mut HydrationRecord| {
+                if matches!(copy.hold, CopyHold::Until(ends) if ends <= age.secs) {
+                    copy.hold = CopyHold::Ended;
+                }
+            };
+            match volume.change_hydration(copy.number, end) {
+                Ok(now) if now.hold != CopyHold::Ended => {}
                 Ok(_) => log::info!(
                     "snapshot {} is held no longer for the copy in {}, which has not gone on for long",
                     copy.view.0,
