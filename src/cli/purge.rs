@@ -3,7 +3,7 @@
 use super::engine::PurgeRequest;
 use super::engine::{PathOrder, PathQuestion};
 use super::output;
-use super::paths::locate;
+use super::paths::{daemon_of, locate};
 use super::purge_args::PurgeArgs;
 use super::purge_order;
 use super::snapshots::written;
@@ -25,17 +25,18 @@ pub(super) fn run(args: &PurgeArgs) -> Result<(), Failure> {
     }
     let wanted = args.path.clone();
     let located = Client::patiently(&args.path, move || locate(&wanted))??;
-    let client = Client::connect(&located.at)?;
+    let client = daemon_of(&args.path, &located)?;
     let of_snapshot = client.record().snapshot.clone();
-    let path =
-        PathOrder { question: PathQuestion::Versions, dir: located.dir, names: located.names, of_snapshot };
+    let names = located.names.clone();
+    let path = PathOrder { question: PathQuestion::Versions, dir: located.dir, names, of_snapshot };
     let request = PurgeRequest {
         path,
         snapshots: args.snapshots.clone().into_encoded_bytes(),
         all: args.all,
         dry_run: args.dry_run,
     };
-    let told = client.call("purge", purge_order::encode(&request), &mut |_| {}).map_err(|f| {
+    let asked = located.proved(purge_order::encode(&request));
+    let told = client.call("purge", asked, &mut |_| {}).map_err(|f| {
         // What it says of what it has done by then is told as it is.
         let is_its_end = matches!(f.code, Code::Io | Code::NotMounted) && client.has_left();
         if is_its_end { ended(&args.path) } else { f }
