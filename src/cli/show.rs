@@ -7,6 +7,7 @@ use super::home::{self, DONE};
 use super::hydration;
 use super::output;
 use super::refusal::{told, told_clone, told_snapshot};
+use super::served;
 use crate::clock;
 use crate::ctl::{Client, Code, Failure};
 use crate::format::LineId;
@@ -129,7 +130,8 @@ pub(super) fn run(backend: &dyn Backend, args: &ShowArgs) -> Result<u8, Failure>
 fn view(backend: &dyn Backend, args: &ShowArgs, name: &OsStr) -> Result<(), Failure> {
     let mut request = json!({});
     names::put(&mut request, "name", name);
-    let mut found = match Client::ask(Client::connect(&args.target), "show", request)? {
+    let client = served::if_any(Client::connect(&args.target))?;
+    let mut found = match served::ask_found(client.as_ref(), &args.target, "show", request)? {
         Some(found) => found,
         None => {
             let look = StoreOptions { access: OpenFor::Look, ..StoreOptions::default() };
