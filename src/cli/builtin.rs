@@ -461,7 +461,7 @@ impl Engine for Open {
 
     fn rename(&self, at: NodeId, name: &[u8], new_name: &[u8]) -> Result<(), Failure> {
         self.fs.rename_snapshot_of(at, name, new_name).map_err(|e| {
-            let about = if e == Error::NotFound { name } else { new_name };
+            let about = if matches!(e, Error::NotFound | Error::NotPermitted) { name } else { new_name };
             told_name(about, &e)
         })
     }

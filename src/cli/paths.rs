@@ -5,19 +5,24 @@
 use super::args::{LogArgs, VersionsArgs};
 use super::diff::{Sums, change_line};
 use super::engine::{Backend, OpenFor, PathOrder, PathQuestion, StoreOptions};
-use super::{output, past_of_path};
-use crate::ctl::{Client, Code, Failure, of_device};
+use super::umount::how_it_is_frozen;
+use super::{output, past_of_path, served};
+use crate::ctl::{Client, Code, Failure, of_device, within};
 use crate::names;
 use crate::ops::NodeId;
 use crate::sys::mount::major_minor;
 use crate::sys::process::{self, user_name};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How soon a path is found that nothing keeps.
+const SOON: Duration = Duration::from_secs(1);
 
 /// A path as far as it is there: a directory by which a daemon is found, its number in the file system with the device
 /// number, and names below it.
@@ -166,8 +171,7 @@ fn ask(
     take: &mut dyn FnMut(Option<&Path>, Value) -> bool,
 ) -> Result<(), Failure> {
     let mut order = PathOrder { question, dir: NodeId::ROOT.0, names: Vec::new(), of_snapshot: None };
-    let wanted = path.to_path_buf();
-    let located = Client::patiently(path, move || locate(&wanted))??;
+    let located = locate_patiently(path)?;
     let client = match daemon_of(path, &located) {
         Err(f) if f.code == Code::NotMounted && located.names.len() <= 1 => {
             // The store itself: all that is in it.
@@ -217,8 +221,28 @@ fn about(path: &Path, f: Failure) -> Failure {
     }
 }
 
+/// Finds the last directory on the way to a path in a mount whose daemon may not answer. Who waits for a thaw has a directory
+/// locked, and nobody looks a name up in it meanwhile: that is no silent daemon.
+pub(super) fn locate_patiently(path: &Path) -> Result<Located, Failure> {
+    let find = || {
+        let wanted = path.to_path_buf();
+        move || locate(&wanted)
+    };
+    if let Some(found) = within(SOON, find()) {
+        return found;
+    }
+    let status =
+        served::mounted_above(path).and_then(|client| client.ask("status", json!({})).ok().flatten());
+    if let Some(how) = status.as_ref().and_then(how_it_is_frozen) {
+        let what =
+            format!("it is {how}, which has a directory locked: thaw it (snapfs thaw), or try again later");
+        return Err(Failure::new(Code::Busy, format!("{}: {what}", names::shown(path))));
+    }
+    Client::patiently(path, find())?
+}
+
 /// Finds the last directory on the way to a path; the path itself need not be there.
-pub(super) fn locate(path: &Path) -> Result<Located, Failure> {
+fn locate(path: &Path) -> Result<Located, Failure> {
     let failed = |e: io::Error| {
         let shown = names::shown(path);
         // Rights keep nobody out who has all of them.

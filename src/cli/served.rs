@@ -70,7 +70,7 @@ pub(super) fn change(client: &Client, verb: &str, args: Value) -> Result<Value, 
 }
 
 /// The living daemon of the mount that a path lies in, by its name alone.
-fn mounted_above(path: &Path) -> Option<Client> {
+pub(super) fn mounted_above(path: &Path) -> Option<Client> {
     let path = std::path::absolute(path).ok()?;
     let all =
         registry::all().into_iter().filter(|f| path.starts_with(&f.record.mountpoint) && f.is_running());

@@ -388,6 +388,32 @@ impl Drop for Over {
     }
 }
 
+/// Who waits for a thaw has a directory locked, and what looks for a path in it says why it does not find it.
+#[test]
+fn a_path_is_not_found_where_somebody_waits_for_a_thaw() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::write(p.path("k"), "k").unwrap();
+    p.snapshot("one");
+    p.ok(&["freeze", "mnt", "--timeout", "6s"]);
+    let path = p.path("k");
+    let waiting = beside(move || fs::remove_file(path).unwrap());
+    wait("who waits", || frozen(&p)[0]["waiting"] == 1);
+    // The kernel lets it go with the thaw.
+    refused(
+        &p,
+        &["versions", "mnt/gone"],
+        1,
+        &["it is frozen by 'snapfs freeze mnt", "1 change waiting", "thaw it"],
+    );
+    waiting.join().unwrap();
+    p.umount();
+    p.check();
+}
+
 /// What a daemon had begun is not gone on with by the command that asked for it: that knows nothing of the hooks.
 #[test]
 fn what_ends_with_its_daemon_is_not_done_by_the_command() {

@@ -650,6 +650,65 @@ fn what_is_not_purged() {
     p.check();
 }
 
+/// What a clone lists of the line that it came from is purged there: that it has the content is told, and is no success.
+#[test]
+fn a_purge_in_a_clone_tells_what_it_inherited() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::write(p.path("x"), "SECRET-v1").unwrap();
+    p.snapshot("one");
+    p.ok(&["clone", "mnt", "c"]);
+    fs::remove_file(p.path("x")).unwrap();
+    p.snapshot("without");
+    fs::write(p.path(".clones/c/x"), "SECRET-v2").unwrap();
+    p.ok(&["create", "mnt/.clones/c", "own"]);
+    fs::remove_file(p.path(".clones/c/x")).unwrap();
+    // Also if it is held.
+    p.ok(&["hold", "mnt", "one"]);
+    let purge = |args: &[&str]| p.run(&[&["purge", "mnt/.clones/c/x"][..], args].concat());
+    let told = "the snapshot one has it still: it belongs to the main line";
+    let planned = purge(&["--dry-run"]);
+    assert!(planned.code == 0 && planned.out.contains(told), "{planned:?}");
+    let said = purge(&[]);
+    assert!(said.code == 1 && said.out.starts_with("purged ") && said.out.contains(told), "{said:?}");
+    assert!(said.err.contains("snapshots that this was cloned from have it still"), "{said:?}");
+    assert!(fs::read(p.path(".clones/c/.snapshots/own/x")).is_err());
+    assert_eq!(fs::read_to_string(p.past("one", "x")).unwrap(), "SECRET-v1");
+    let said = purge(&["--json"]);
+    let answer: Value = serde_json::from_str(&said.out).unwrap();
+    assert!(
+        said.code == 1 && answer["complete"] == false && answer["inherited"][0]["name"] == "one",
+        "{answer}"
+    );
+    // Who names snapshots wants no others.
+    let said = purge(&["--snapshots", "own"]);
+    assert!(said.code == 0 && said.out.contains(told), "{said:?}");
+    for (args, words) in [
+        (&["delete", "mnt/.clones/c", "one"][..], "one: it is another line's, from which this was cloned"),
+        (&["rename", "mnt/.clones/c", "one", "uno"], "one: it is another line's, from which this was cloned"),
+        (&["purge", "mnt/.clones/none/x"], "none: no such clone"),
+        (&["purge", "mnt/.snapshots/none/x"], "none: no such snapshot"),
+    ] {
+        let refused = p.run(args);
+        assert!(refused.code == 1 && refused.err.contains(words), "{args:?}: {refused:?}");
+    }
+    p.ok(&["delete", "mnt/.clones/c", "own"]);
+    let refused = purge(&[]);
+    let words =
+        "there are no snapshots of its own, and those of what it was cloned from are purged there: one";
+    assert!(refused.code == 1 && refused.err.contains(words), "{refused:?}");
+    p.ok(&["release", "mnt", "one"]);
+    p.ok(&["purge", "mnt/x"]);
+    p.ok(&["create", "mnt/.clones/c", "later"]);
+    let refused = purge(&[]);
+    assert!(refused.code == 1 && refused.err.contains("in none of these snapshots"), "{refused:?}");
+    p.umount();
+    p.check();
+}
+
 /// A tmpfs that is unmounted in the end, also when the test fails.
 struct Tmpfs(PathBuf);
 
