@@ -411,8 +411,10 @@ impl Engine for Open {
     }
 
     fn rename(&self, at: NodeId, name: &[u8], new_name: &[u8]) -> Result<(), Failure> {
-        let about = |e: &Error| if *e == Error::NotFound { name } else { new_name };
-        self.fs.rename_snapshot_of(at, name, new_name).map_err(|e| told_name(about(&e), &e))
+        self.fs.rename_snapshot_of(at, name, new_name).map_err(|e| {
+            let about = if matches!(e, Error::NotFound | Error::NotPermitted) { name } else { new_name };
+            told_name(about, &e)
+        })
     }
 
     fn describe(&self, at: NodeId, name: &[u8], description: &[u8]) -> Result<(), Failure> {

@@ -35,7 +35,7 @@ fn in_words(frost: &Value) -> String {
     let by = names::get(frost, "command").map(|by| names::shown_bytes(&by)).unwrap_or_default();
     let user = frost["user"].as_u64().map(|user| format!(" of user {user}")).unwrap_or_default();
     let since = frost["since"].as_str().and_then(output::parse_rfc3339).map_or("-".into(), output::local);
-    let left = clock::span(frost["seconds_left"].as_u64().unwrap_or(0));
+    let left = clock::span(frost["seconds_left"].as_u64().unwrap_or(0).max(1));
     let waiting = waiting(frost);
     format!("{} by '{by}'{user} since {since}, for {left} more; {waiting} waiting", lines.join(", "))
 }

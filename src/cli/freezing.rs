@@ -73,7 +73,8 @@ fn not_frozen(last: Option<Frost>) -> String {
 fn in_words(frost: &Frost) -> String {
     let by = names::shown_bytes(&frost.new.by.command);
     let user = frost.new.by.user.map(|user| format!(" of user {user}")).unwrap_or_default();
-    let left = clock::span(frost.left.as_secs());
+    // It is frozen for less than a second, too.
+    let left = clock::span(frost.left.as_secs().max(1));
     format!("by '{by}'{user} since {}, for {left} more", rfc3339(frost.new.since))
 }
 

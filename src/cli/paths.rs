@@ -5,24 +5,43 @@
 use super::args::{LogArgs, VersionsArgs};
 use super::diff::{Sums, change_line};
 use super::engine::{Backend, OpenFor, PathOrder, PathQuestion, StoreOptions};
-use super::{output, past_of_path};
-use crate::ctl::{Client, Code, Failure};
+use super::umount::how_it_is_frozen;
+use super::{output, past_of_path, served};
+use crate::ctl::{Client, Code, Failure, of_device, within};
 use crate::names;
 use crate::ops::NodeId;
+use crate::sys::mount::major_minor;
 use crate::sys::process::{self, user_name};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-/// A path as far as it is there: a directory by which a daemon is found, its number, and names below it.
+/// How soon a path is found that nothing keeps.
+const SOON: Duration = Duration::from_secs(1);
+
+/// A path as far as it is there: a directory by which a daemon is found, its number in the file system with the device
+/// number, and names below it.
 pub(super) struct Located {
     pub at: PathBuf,
+    pub device: (u32, u32),
     pub dir: u64,
     pub names: Vec<Vec<u8>>,
+}
+
+impl Located {
+    fn new(at: PathBuf, meta: &fs::Metadata, names: Vec<Vec<u8>>) -> Located {
+        Located { at, device: major_minor(meta.dev()), dir: meta.ino(), names }
+    }
+
+    /// The request with the file system whose number is in it: a daemon of another refuses it.
+    pub(super) fn proved(&self, request: Value) -> Value {
+        of_device(request, self.device)
+    }
 }
 
 /// Prints the versions of a path.
@@ -152,9 +171,8 @@ fn ask(
     take: &mut dyn FnMut(Option<&Path>, Value) -> bool,
 ) -> Result<(), Failure> {
     let mut order = PathOrder { question, dir: NodeId::ROOT.0, names: Vec::new(), of_snapshot: None };
-    let wanted = path.to_path_buf();
-    let located = Client::patiently(path, move || locate(&wanted))??;
-    let client = match Client::connect(&located.at) {
+    let located = locate_patiently(path)?;
+    let client = match daemon_of(path, &located) {
         Err(f) if f.code == Code::NotMounted && located.names.len() <= 1 => {
             // The store itself: all that is in it.
             let look = StoreOptions { access: OpenFor::LookAsMounted, ..StoreOptions::default() };
@@ -168,10 +186,28 @@ fn ask(
     let record = client.record();
     let mount = record.snapshot.is_none().then(|| record.mountpoint.clone());
     order.of_snapshot = record.snapshot.clone();
-    (order.dir, order.names) = (located.dir, located.names);
-    let answer =
-        client.stream("past", past_of_path::encode(&order), &mut |piece| take(mount.as_deref(), piece));
+    (order.dir, order.names) = (located.dir, located.names.clone());
+    let request = located.proved(past_of_path::encode(&order));
+    let answer = client.stream("past", request, &mut |piece| take(mount.as_deref(), piece));
     answer.map(drop).map_err(|f| about(path, f))
+}
+
+/// The daemon in whose mount a path is. A store stands for its mount elsewhere; the number of a directory in it, or in what
+/// is mounted over the mount, is no number of that mount.
+pub(super) fn daemon_of(path: &Path, located: &Located) -> Result<Client, Failure> {
+    let client = Client::connect(&located.at)?;
+    let record = client.record();
+    if record.device == located.device {
+        return Ok(client);
+    }
+    let is_over = fs::canonicalize(&located.at).is_ok_and(|real| real.starts_with(&record.mountpoint));
+    let point = names::shown(&record.mountpoint);
+    let what = if is_over {
+        format!("another file system is mounted over the mount at {point}, and this is in that one")
+    } else {
+        format!("this is in the store of the mount at {point}, not in the mount: name the path below {point}")
+    };
+    Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown(path))))
 }
 
 /// A sentence about what was asked for, as the user has it.
@@ -185,8 +221,28 @@ fn about(path: &Path, f: Failure) -> Failure {
     }
 }
 
+/// Finds the last directory on the way to a path in a mount whose daemon may not answer. Who waits for a thaw has a directory
+/// locked, and nobody looks a name up in it meanwhile: that is no silent daemon.
+pub(super) fn locate_patiently(path: &Path) -> Result<Located, Failure> {
+    let find = || {
+        let wanted = path.to_path_buf();
+        move || locate(&wanted)
+    };
+    if let Some(found) = within(SOON, find()) {
+        return found;
+    }
+    let status =
+        served::mounted_above(path).and_then(|client| client.ask("status", json!({})).ok().flatten());
+    if let Some(how) = status.as_ref().and_then(how_it_is_frozen) {
+        let what =
+            format!("it is {how}, which has a directory locked: thaw it (snapfs thaw), or try again later");
+        return Err(Failure::new(Code::Busy, format!("{}: {what}", names::shown(path))));
+    }
+    Client::patiently(path, find())?
+}
+
 /// Finds the last directory on the way to a path; the path itself need not be there.
-pub(super) fn locate(path: &Path) -> Result<Located, Failure> {
+fn locate(path: &Path) -> Result<Located, Failure> {
     let failed = |e: io::Error| {
         let shown = names::shown(path);
         // Rights keep nobody out who has all of them.
@@ -203,7 +259,7 @@ pub(super) fn locate(path: &Path) -> Result<Located, Failure> {
     match fs::symlink_metadata(&at) {
         // A root has no name in its tree, whatever its mount point is called.
         Ok(meta) if meta.is_dir() && NodeId(meta.ino()).ino() == NodeId::ROOT.0 => {
-            return Ok(Located { at, dir: meta.ino(), names: below });
+            return Ok(Located::new(at, &meta, below));
         }
         _ => {}
     }
@@ -212,8 +268,8 @@ pub(super) fn locate(path: &Path) -> Result<Located, Failure> {
             // It ends in `..`, or is the root of everything.
             let real = fs::canonicalize(&at).map_err(failed)?;
             if real == at {
-                let dir = fs::metadata(&at).map_err(failed)?.ino();
-                return Ok(Located { at, dir, names: below });
+                let meta = fs::metadata(&at).map_err(failed)?;
+                return Ok(Located::new(at, &meta, below));
             }
             at = real;
             continue;
@@ -221,7 +277,7 @@ pub(super) fn locate(path: &Path) -> Result<Located, Failure> {
         at.pop();
         below.insert(0, name);
         match fs::metadata(&at) {
-            Ok(meta) if meta.is_dir() => return Ok(Located { at, dir: meta.ino(), names: below }),
+            Ok(meta) if meta.is_dir() => return Ok(Located::new(at, &meta, below)),
             Ok(_) => {}
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
             Err(e) => return Err(failed(e)),

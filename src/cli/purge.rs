@@ -3,12 +3,12 @@
 use super::engine::PurgeRequest;
 use super::engine::{PathOrder, PathQuestion};
 use super::output;
-use super::paths::locate;
+use super::paths::{daemon_of, locate_patiently};
 use super::purge_args::PurgeArgs;
 use super::purge_order;
 use super::snapshots::written;
 use super::users;
-use crate::ctl::{Client, Code, Failure};
+use crate::ctl::{Code, Failure};
 use crate::names;
 use crate::sys::process;
 use serde_json::Value;
@@ -23,19 +23,19 @@ pub(super) fn run(args: &PurgeArgs) -> Result<(), Failure> {
     if process::effective_uid() != 0 {
         return Err(Failure::new(Code::Denied, "only root purges what snapshots hold"));
     }
-    let wanted = args.path.clone();
-    let located = Client::patiently(&args.path, move || locate(&wanted))??;
-    let client = Client::connect(&located.at)?;
+    let located = locate_patiently(&args.path)?;
+    let client = daemon_of(&args.path, &located)?;
     let of_snapshot = client.record().snapshot.clone();
-    let path =
-        PathOrder { question: PathQuestion::Versions, dir: located.dir, names: located.names, of_snapshot };
+    let names = located.names.clone();
+    let path = PathOrder { question: PathQuestion::Versions, dir: located.dir, names, of_snapshot };
     let request = PurgeRequest {
         path,
         snapshots: args.snapshots.clone().into_encoded_bytes(),
         all: args.all,
         dry_run: args.dry_run,
     };
-    let told = client.call("purge", purge_order::encode(&request), &mut |_| {}).map_err(|f| {
+    let asked = located.proved(purge_order::encode(&request));
+    let told = client.call("purge", asked, &mut |_| {}).map_err(|f| {
         // What it says of what it has done by then is told as it is.
         let is_its_end = matches!(f.code, Code::Io | Code::NotMounted) && client.has_left();
         if is_its_end { ended(&args.path) } else { f }
@@ -60,6 +60,10 @@ pub(super) fn run(args: &PurgeArgs) -> Result<(), Failure> {
     if told["lacks_a_side"].as_bool() == Some(true) {
         let what = "one side of the mirror was lost meanwhile and may have some of it still: that is written over once it is \
                     back and filled (snapfs mirror resync)";
+        return Err(Failure::new(Code::Other, format!("{}: {what}", names::shown(&args.path))));
+    }
+    if told["is_left"].as_bool() == Some(true) {
+        let what = "snapshots that this was cloned from have it still: they are purged where they belong";
         return Err(Failure::new(Code::Other, format!("{}: {what}", names::shown(&args.path))));
     }
     Ok(())
@@ -202,6 +206,13 @@ fn text(path: &str, told: &Value, dry_run: bool) -> String {
         if others.len() > OTHERS_SHOWN {
             out += &format!("  and {} more (--json has all)\n", others.len() - OTHERS_SHOWN);
         }
+    }
+    for left in told["inherited"].as_array().into_iter().flatten() {
+        let name = shown(left, "name").unwrap_or_default();
+        let whose = shown(left, "line").map_or("the main line".into(), |line| format!("clone {line}"));
+        out += &format!(
+            "the snapshot {name} has it still: it belongs to {whose}, that this was cloned from; purge it there\n"
+        );
     }
     let copies: Vec<&str> =
         told["copies"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();

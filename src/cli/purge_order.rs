@@ -43,6 +43,14 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
         false => names::shown_bytes(&request.path.names.join(&b'/')),
     };
     let invalid = |what: &str| Err(Failure::new(Code::Invalid, format!("{wanted}: {what}")));
+    if dir.is_snapdir()
+        && request.path.of_snapshot.is_none()
+        && let Some(name) = request.path.names.first()
+    {
+        let kind = if dir.ino() == 0 { "clone" } else { "snapshot" };
+        let what = format!("{}: no such {kind}", names::shown_bytes(name));
+        return Err(Failure::new(Code::NotFound, what));
+    }
     if !dir.is_live() || request.path.of_snapshot.is_some() {
         return invalid(
             "this is in a snapshot; name the path in the live tree, where it need not be any more",
@@ -66,6 +74,7 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
         return Err(Failure::new(Code::Busy, what));
     }
     let shown = names::shown_bytes(&path);
+    let (of_path, is_all) = (path.clone(), request.snapshots == b"all");
     let asked = PurgeAsked { path, snapshots, all: request.all, dry_run: request.dry_run };
     let end = fs.purge(&asked).map_err(|e| match e {
         Error::NotFound => {
@@ -105,6 +114,7 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
             names::put_list(&mut object, "files", &files);
             let refused = !request.dry_run && !plan.is_empty();
             (object["purged"], object["refused"]) = (false.into(), refused.into());
+            object["inherited"] = inherited_with(fs, dir, of_path).into();
             Ok(object)
         }
         PurgeEnd::Purged(plan, wiped) => {
@@ -125,7 +135,11 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
             object["read_snapshots"] = wiped.read_snapshots.into();
             object["unfreed"] = wiped.has_unfreed.into();
             object["lacks_a_side"] = wiped.lacks_a_side.into();
-            object["complete"] = wiped.is_all().into();
+            let inherited = inherited_with(fs, dir, of_path);
+            // Whoever names snapshots wants no others.
+            let is_left = is_all && !inherited.is_empty();
+            (object["inherited"], object["is_left"]) = (inherited.into(), is_left.into());
+            object["complete"] = (wiped.is_all() && !is_left).into();
             Ok(object)
         }
     }
@@ -204,7 +218,19 @@ fn chosen(fs: &Fs, dir: NodeId, words: &[u8]) -> Result<Vec<ViewId>, Failure> {
     let every = || own.iter().chain(&trashed);
     if words == b"all" && !has(&own, b"all") {
         return match every().next() {
-            None => Err(Failure::new(Code::NotFound, "there are no snapshots")),
+            None => Err(Failure::new(
+                Code::NotFound,
+                match &inherited_of(fs, dir)[..] {
+                    [] => "there are no snapshots".to_string(),
+                    all => {
+                        let all: Vec<String> = all.iter().map(|info| in_its_line(fs, info)).collect();
+                        format!(
+                            "there are no snapshots of its own, and those of what it was cloned from are purged there: {}",
+                            all.join(", ")
+                        )
+                    }
+                },
+            )),
             Some(_) => Ok(every().map(|info| info.id).collect()),
         };
     }
@@ -244,6 +270,41 @@ fn chosen(fs: &Fs, dir: NodeId, words: &[u8]) -> Result<Vec<ViewId>, Failure> {
         }
     }
     Ok(all.into_iter().collect())
+}
+
+/// Snapshots that a line shows and that are another's, oldest first.
+fn inherited_of(fs: &Fs, dir: NodeId) -> Vec<SnapshotInfo> {
+    let Ok(line) = fs.line_at(dir) else { return Vec::new() };
+    fs.volume().snapshots(line).into_iter().filter(|info| info.line != line).collect()
+}
+
+/// Those of them that have content under a path still, as they are to be named where they can be purged.
+fn inherited_with(fs: &Fs, dir: NodeId, path: Vec<u8>) -> Vec<Value> {
+    let has = |info: &SnapshotInfo| {
+        let asked = PurgeAsked { path: path.clone(), snapshots: vec![info.id], all: false, dry_run: true };
+        // What cannot be told does not undo what was done.
+        matches!(fs.purge(&asked), Ok(PurgeEnd::Planned(plan)) if !plan.is_empty())
+    };
+    let all = inherited_of(fs, dir).into_iter().filter(has);
+    let told = all.map(|info| {
+        let mut object = json!({});
+        names::put(&mut object, "name", OsStr::from_bytes(&info.name));
+        let line = fs.volume().line(info.line).map(|line| line.name).unwrap_or_default();
+        if !line.is_empty() {
+            names::put(&mut object, "line", OsStr::from_bytes(&line));
+        }
+        object
+    });
+    told.collect()
+}
+
+/// A snapshot and whose it is.
+fn in_its_line(fs: &Fs, info: &SnapshotInfo) -> String {
+    let name = names::shown_bytes(&info.name);
+    match fs.volume().line(info.line) {
+        Ok(line) if !line.name.is_empty() => format!("{name} of clone {}", names::shown_bytes(&line.name)),
+        _ => name,
+    }
 }
 
 fn inherited(info: &SnapshotInfo) -> Failure {

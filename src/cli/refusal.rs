@@ -57,6 +57,10 @@ pub(super) fn told_name(name: &[u8], e: &Error) -> Failure {
     if name == LIVE && matches!(e, Error::NotFound) {
         return Failure::new(Code::Invalid, told_live());
     }
+    if *e == Error::NotPermitted {
+        let what = "it is another line's, from which this was cloned: that is done there";
+        return Failure::new(Code::Denied, format!("{}: {what}", names::shown_bytes(name)));
+    }
     told_about(&names::shown_bytes(name), "snapshot", e)
 }
 

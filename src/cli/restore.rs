@@ -6,7 +6,7 @@
 use super::args::RestoreArgs;
 use super::diff::{Sums, change_line};
 use super::output;
-use crate::ctl::{Client, Code, Failure};
+use crate::ctl::{Client, Code, Failure, of_device};
 use crate::names;
 use crate::ops::NodeId;
 use crate::sys::mount::major_minor;
@@ -37,7 +37,8 @@ pub(super) fn run(args: &RestoreArgs) -> Result<(), Failure> {
             format!("{}: from which view? Say --from VIEW, or name it as .snapshots/NAME/...", first.shown);
         return Err(Failure::new(Code::Invalid, what));
     }
-    let mut request = by_whom(json!({"dry_run": args.dry_run, "to": to.map(|place| place.node)}));
+    let request = by_whom(json!({"dry_run": args.dry_run, "to": to.map(|place| place.node)}));
+    let mut request = of_device(request, first.device);
     request["paths"] = paths.iter().map(Place::encode).collect();
     if let Some(from) = &args.from {
         names::put(&mut request, "from", from);

@@ -86,13 +86,14 @@ fn ask(
     let clone = which.clone.as_ref().map(|name| name.as_bytes().to_vec());
     let order = ScheduleOrder { at: NodeId::ROOT, clone, name: which.name.clone(), wish };
     let looks = matches!(order.wish, ScheduleWish::Tell | ScheduleWish::Explain | ScheduleWish::Simulate(..));
-    if !looks && let Err(f) = daemon_for_changes(target) {
-        // What is not mounted is opened.
-        if f.code == Code::ReadOnly {
-            return Err(f);
-        }
-    }
-    if let Some(answer) = served::ask(target, "schedule", encode(&order))? {
+    let found = if looks { served::connect(target) } else { daemon_for_changes(target) };
+    // What is not mounted is opened.
+    let client = served::if_any(found)?;
+    let answer = match &client {
+        Some(client) if !looks => Some(served::change(client, "schedule", encode(&order))?),
+        client => served::ask_found(client.as_ref(), target, "schedule", encode(&order))?,
+    };
+    if let Some(answer) = answer {
         return Ok(answer);
     }
     let access = if looks { OpenFor::LookAsMounted } else { OpenFor::Work };

@@ -29,10 +29,12 @@ pub(super) fn written(result: Result<(), String>) -> Result<(), Failure> {
 }
 
 pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure> {
-    let asked = |verb| served::ask(&args.target, verb, json!({}));
-    let arriving = served::ask(&args.target, "stream", streaming::encode(&StreamOrder::Arrivals, None));
+    // All of it from one, also if that ends meanwhile.
+    let client = served::if_any(served::connect(&args.target))?;
+    let ask = |verb, order| served::ask_found(client.as_ref(), &args.target, verb, order);
+    let arriving = ask("stream", streaming::encode(&StreamOrder::Arrivals, None));
     let asked_copies = hydrate_order::encode(&HydrateOrder::Status);
-    let copying = served::ask(&args.target, "hydrate", asked_copies);
+    let copying = ask("hydrate", asked_copies);
     let choice = &args.choice;
     let mut which = json!({});
     if let Some(clone) = &choice.clone {
@@ -41,8 +43,8 @@ pub(super) fn list(backend: &dyn Backend, args: &ListArgs) -> Result<(), Failure
     if choice.wants_methods() {
         which["methods"] = true.into();
     }
-    let listed = served::ask(&args.target, "list", which)?;
-    let (snapshots, clones, arrivals, copies) = match (listed, asked("clones")?, arriving) {
+    let listed = ask("list", which)?;
+    let (snapshots, clones, arrivals, copies) = match (listed, ask("clones", json!({}))?, arriving) {
         (Some(snapshots), Some(clones), arriving) => {
             // A daemon of an older version knows of none.
             let arrivals = arriving.ok().flatten().unwrap_or(Value::Null);

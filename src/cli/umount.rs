@@ -157,11 +157,11 @@ fn status_in_time(daemon: &Client) -> Option<Value> {
 }
 
 /// That changes wait for a thaw, by whom, and for how long.
-fn how_it_is_frozen(status: &Value) -> Option<String> {
+pub(super) fn how_it_is_frozen(status: &Value) -> Option<String> {
     let frost = status.get("frozen")?.as_array()?.iter().find(|frost| frost["waiting"] != 0)?;
     let waiting = freeze::waiting(frost);
     let by = names::get(frost, "command").map(|by| names::shown_bytes(&by)).unwrap_or_default();
-    let left = clock::span(frost["seconds_left"].as_u64()?);
+    let left = clock::span(frost["seconds_left"].as_u64()?.max(1));
     Some(format!("frozen by '{by}' for {left} more, with {waiting} waiting"))
 }
 

@@ -186,16 +186,17 @@ impl Client {
         registry::with_store(store).iter().any(closing)
     }
 
-    /// Asks the daemon that was found, if one was, one thing. `None` if there is none, or if it ends instead of answering.
-    pub fn ask(found: Result<Client, Failure>, verb: &str, args: Value) -> Result<Option<Value>, Failure> {
-        let client = match found {
-            Err(f) if f.code == Code::NotMounted => return Ok(None),
-            found => found?,
-        };
-        match client.call(verb, args, &mut |_| {}) {
-            Err(f) if matches!(f.code, Code::Io | Code::NotMounted) && has_ended(&client.found)? => Ok(None),
+    /// Asks one thing. `None` if the daemon ends instead of answering: it may have done any part of it.
+    pub fn ask(&self, verb: &str, args: Value) -> Result<Option<Value>, Failure> {
+        match self.call(verb, args, &mut |_| {}) {
+            Err(f) if matches!(f.code, Code::Io | Code::NotMounted) && has_ended(&self.found)? => Ok(None),
             answer => answer.map(Some),
         }
+    }
+
+    /// The failure of whoever was not answered because of that.
+    pub fn ended(&self) -> Failure {
+        ended(&self.found)
     }
 
     /// What the registry says of it.
@@ -266,8 +267,20 @@ fn lost(found: &FoundMount, e: io::Error) -> Failure {
     let at = names::shown(&found.record.mountpoint);
     match e.downcast::<Failure>() {
         Ok(failure) => failure,
+        Err(e) if is_end(&e) && matches!(greet(found), Ok(Greeting::Ended)) => ended(found),
         Err(e) => Failure::new(Code::Io, format!("the daemon of {at} does not answer: {e}")),
     }
+}
+
+fn ended(found: &FoundMount) -> Failure {
+    let at = names::shown(&found.record.mountpoint);
+    Failure::new(Code::Io, format!("the daemon of {at} ended before it answered"))
+}
+
+/// True for what a connection breaks with at the other end.
+fn is_end(e: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
+    matches!(e.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotFound | UnexpectedEof)
 }
 
 /// One request and its answer. `silent` decides what becomes of a daemon that says nothing for a while, `keep` of the
@@ -371,17 +384,13 @@ fn greet(found: &FoundMount) -> Result<Greeting, Failure> {
         if patient { Ok(()) } else { Err(no_answer(found)) }
     };
     let said = exchange(found, HELLO, json!({}), &mut |_| true, &mut silent, &mut drop);
-    let ended = |e: &io::Error| {
-        use io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound, UnexpectedEof};
-        matches!(e.kind(), BrokenPipe | ConnectionRefused | ConnectionReset | NotFound | UnexpectedEof)
-    };
     match said {
         Ok(Ok(_)) => Ok(Greeting::Serves),
         Ok(Err(f)) if f.code == Code::NotMounted => Ok(Greeting::Ended),
         // Too many commands at once: it lives, and says so when it is asked in earnest.
         Ok(Err(f)) if f.code == Code::Busy => Ok(Greeting::Serves),
         Ok(Err(f)) => Err(f),
-        Err(e) if ended(&e) => Ok(Greeting::Ended),
+        Err(e) if is_end(&e) => Ok(Greeting::Ended),
         Err(e) => Err(lost(found, e)),
     }
 }

@@ -16,6 +16,6 @@ mod server;
 pub use client::{Bond, Client};
 pub use mount_turn::MountTurn;
 pub use patience::within;
-pub use protocol::{Code, Failure};
+pub use protocol::{Code, Failure, of_device};
 pub use registry::{MountRecord, StoreId};
 pub use server::{Handler, IsMounted, Peer, Server, read_request};

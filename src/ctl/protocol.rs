@@ -3,7 +3,7 @@
 //! Invariant: a line never grows beyond [`LINE_BYTES_MAX`] before it is refused, whoever sends it.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{self, BufRead, Read, Write};
 
 /// Version of the protocol; a request with another one is refused with a sentence that names both.
@@ -71,6 +71,16 @@ impl std::fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// The argument that says of which file system the numbers in a request are.
+pub(super) const OF_DEVICE: &str = "of_device";
+
+/// A request with the device number of the file system that the numbers of directories in it are of. A daemon whose mount
+/// has another one refuses it.
+pub fn of_device(mut args: Value, device: (u32, u32)) -> Value {
+    args[OF_DEVICE] = json!([device.0, device.1]);
+    args
+}
 
 /// A request line.
 #[derive(Serialize, Deserialize)]

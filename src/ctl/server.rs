@@ -4,7 +4,7 @@
 //! somebody else's afterwards. Invariant: while a [`Server`] lives its record is in the registry; dropping it removes both
 //! files, and is therefore the last thing a daemon does, after its store is closed.
 
-use super::protocol::{self, Code, Failure, HELLO, LINE_BYTES_MAX, Reply, Request, VERSION};
+use super::protocol::{self, Code, Failure, HELLO, LINE_BYTES_MAX, OF_DEVICE, Reply, Request, VERSION};
 use super::registry::{MountRecord, OwnEntry};
 use super::{client, dirs};
 use crate::sys::process;
@@ -90,7 +90,8 @@ impl Server {
         let listener = client::with_short_path(dir, &socket, |path| UnixListener::bind(path))?;
         fs::set_permissions(dir.join(&socket), Permissions::from_mode(0o600))?;
         let stop = Arc::new(AtomicBool::new(false));
-        let accepting = Accepting { is_mounted, handler, write_timeout, stop: stop.clone() };
+        let device = json!([record.device.0, record.device.1]);
+        let accepting = Accepting { is_mounted, device, handler, write_timeout, stop: stop.clone() };
         let to_stop = listener.try_clone()?;
         let thread = std::thread::Builder::new()
             .name("control".into())
@@ -121,6 +122,8 @@ impl Drop for Server {
 /// What the threads of a server share.
 struct Accepting {
     is_mounted: IsMounted,
+    /// Of the mount, as requests have it.
+    device: Value,
     handler: Arc<dyn Handler>,
     write_timeout: Duration,
     stop: Arc<AtomicBool>,
@@ -193,6 +196,9 @@ fn converse(stream: &Arc<UnixStream>, shared: &Accepting) -> io::Result<()> {
         };
         if !(shared.is_mounted)() {
             return Err(Failure::new(Code::NotMounted, "the mount has ended; its store is being closed"));
+        }
+        if request.args.get(OF_DEVICE).is_some_and(|device| *device != shared.device) {
+            return Err(Failure::new(Code::Invalid, "the path is in another file system than this mount"));
         }
         match request.verb.as_str() {
             HELLO => Ok(json!({})),

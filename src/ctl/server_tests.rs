@@ -97,6 +97,18 @@ fn record() -> MountRecord {
 }
 
 #[test]
+fn numbers_of_another_file_system_are_refused() {
+    let scratch = Scratch::new(0);
+    let _server = scratch.serve();
+    let client = client::Client::of(scratch.found());
+    let (own, args) = (record().device, json!({"dir": 27}));
+    let asked = |device| client.call("echo", protocol::of_device(args.clone(), device), &mut |_| {});
+    assert!(asked(own).is_ok_and(|answer| answer["dir"] == 27));
+    let other = asked((own.0, own.1 + 1));
+    assert!(other.is_err_and(|f| f.code == Code::Invalid && f.message.contains("another file system")));
+}
+
+#[test]
 fn a_request_is_answered() {
     for length in [0, 150] {
         let place = Scratch::new(length);

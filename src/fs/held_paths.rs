@@ -225,7 +225,12 @@ fn lost(old: &View, new: &View, put: &mut dyn FnMut(Ino, u64)) -> Result<()> {
         let (_, places) = of_file.get_or_insert_with(|| (item.key.object, Places::default()));
         for (value, there) in [(&item.old, &mut places.before), (&item.new, &mut places.now)] {
             let Some(value) = value else { continue };
-            let reference = remap::reference(&Extent::decode(value).map_err(VolumeError::from)?);
+            let extent = Extent::decode(value).map_err(VolumeError::from)?;
+            // What was purged is nowhere.
+            if old.is_purged(&extent) {
+                continue;
+            }
+            let reference = remap::reference(&extent);
             there.push(Place {
                 birth: reference.birth,
                 start: reference.addr,

@@ -170,7 +170,10 @@ impl Planner<'_> {
         let (shared, before) = (&self.volume.shared, self.now.state.postponed.clone());
         let deletes = draft.deleted(shared);
         let (read, now): (Vec<_>, Vec<_>) = deletes.into_iter().partition(|id| shared.is_read(*id));
+        let nowhere = draft.remap.purged.sums().0;
         let let_go = draft.delete(&shared.pager, &now)?;
+        // What was purged is referred to and is nowhere: nobody has it.
+        let nowhere = nowhere.saturating_sub(draft.remap.purged.sums().0);
         let mut staying = Vec::new();
         for id in read {
             let freed = draft.delete(&shared.pager, &[id])?.places;
@@ -183,7 +186,7 @@ impl Planner<'_> {
             let stays_for = line.map_or(StaysFor::Reader, StaysFor::Line);
             staying.push(StayingView { id, stays_for, freed });
         }
-        let elsewhere = let_go.references.saturating_sub(let_go.places);
+        let elsewhere = let_go.references.saturating_sub(let_go.places.saturating_add(nowhere));
         Ok(DeletionPlan { freed: let_go.places, shared: elsewhere, staying })
     }
 

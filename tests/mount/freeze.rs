@@ -388,6 +388,92 @@ impl Drop for Over {
     }
 }
 
+/// Who waits for a thaw has a directory locked, and what looks for a path in it says why it does not find it.
+#[test]
+fn a_path_is_not_found_where_somebody_waits_for_a_thaw() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::write(p.path("k"), "k").unwrap();
+    p.snapshot("one");
+    p.ok(&["freeze", "mnt", "--timeout", "6s"]);
+    let path = p.path("k");
+    let waiting = beside(move || fs::remove_file(path).unwrap());
+    wait("who waits", || frozen(&p)[0]["waiting"] == 1);
+    // The kernel lets it go with the thaw.
+    refused(
+        &p,
+        &["versions", "mnt/gone"],
+        1,
+        &["it is frozen by 'snapfs freeze mnt", "1 change waiting", "thaw it"],
+    );
+    waiting.join().unwrap();
+    p.umount();
+    p.check();
+}
+
+/// What a daemon had begun is not gone on with by the command that asked for it: that knows nothing of the hooks.
+#[test]
+fn what_ends_with_its_daemon_is_not_done_by_the_command() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    let hooks = p.at("etc/hooks.d");
+    fs::create_dir_all(&hooks).unwrap();
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for dir in [&p.dir.0, &p.at("etc"), &hooks] {
+        mode(dir, 0o755);
+    }
+    let begun = p.at("begun");
+    let text = format!("mount = '{}'\npre = 'touch {}; sleep 600'\n", p.at("mnt").display(), begun.display());
+    fs::write(hooks.join("a.toml"), text).unwrap();
+    mode(&hooks.join("a.toml"), 0o644);
+    for target in ["store", "mnt"] {
+        for end in ["umount", "kill"] {
+            let mut mount = p.command(&["mount", "store", "mnt", "--log", p.at("log").to_str().unwrap()]);
+            assert!(mount.env("SNAPFS_HOOKS_DIR", &hooks).status().unwrap().success());
+            p.ok(&["schedule", "mnt", "every=1d", "keep=2d", "always", "timer=off"]);
+            let said = std::thread::scope(|scope| {
+                let running = scope.spawn(|| p.run(&["schedule", target, "--run"]));
+                wait("the hook", || begun.exists());
+                if end == "kill" {
+                    p.kill()
+                } else {
+                    p.umount()
+                }
+                running.join().unwrap()
+            });
+            assert!(said.code == 1 && said.out.is_empty(), "{target} {end}: {said:?}");
+            assert!(end == "umount" || said.err.contains("ended before it answered"), "{target}: {said:?}");
+            p.mount("");
+            assert!(names(&p.path(".snapshots")).is_empty(), "{target} {end}: {said:?}");
+            p.umount();
+            fs::remove_file(&begun).unwrap();
+        }
+    }
+    // What only looks says so too, if it was asked of a mount; of a store it goes on with that.
+    p.mount("");
+    fs::write(p.path("large"), vec![7; 64 << 20]).unwrap();
+    p.snapshot("one");
+    for target in ["mnt", "store"] {
+        let said = std::thread::scope(|scope| {
+            let running = scope.spawn(|| p.run(&["check", target, "--data"]));
+            std::thread::sleep(Duration::from_millis(100));
+            p.kill();
+            running.join().unwrap()
+        });
+        let told =
+            said.err.contains("ended before it answered") || said.err.contains("the mount there has ended");
+        assert!(said.code == 0 || target == "mnt" && told, "{target}: {said:?}");
+        p.mount("");
+    }
+    p.umount();
+    p.check();
+}
+
 #[test]
 fn hooks_of_the_host_are_run_around_scheduled_snapshots() {
     if !can_mount() {

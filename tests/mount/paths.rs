@@ -12,7 +12,8 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -655,6 +656,135 @@ fn what_is_not_purged() {
     p.ok(&["purge", "mnt/key", "--all"]);
     p.umount();
     p.check();
+}
+
+/// What a clone lists of the line that it came from is purged there: that it has the content is told, and is no success.
+#[test]
+fn a_purge_in_a_clone_tells_what_it_inherited() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    fs::write(p.path("x"), "SECRET-v1").unwrap();
+    p.snapshot("one");
+    p.ok(&["clone", "mnt", "c"]);
+    fs::remove_file(p.path("x")).unwrap();
+    p.snapshot("without");
+    fs::write(p.path(".clones/c/x"), "SECRET-v2").unwrap();
+    p.ok(&["create", "mnt/.clones/c", "own"]);
+    fs::remove_file(p.path(".clones/c/x")).unwrap();
+    // Also if it is held.
+    p.ok(&["hold", "mnt", "one"]);
+    let purge = |args: &[&str]| p.run(&[&["purge", "mnt/.clones/c/x"][..], args].concat());
+    let told = "the snapshot one has it still: it belongs to the main line";
+    let planned = purge(&["--dry-run"]);
+    assert!(planned.code == 0 && planned.out.contains(told), "{planned:?}");
+    let said = purge(&[]);
+    assert!(said.code == 1 && said.out.starts_with("purged ") && said.out.contains(told), "{said:?}");
+    assert!(said.err.contains("snapshots that this was cloned from have it still"), "{said:?}");
+    assert!(fs::read(p.path(".clones/c/.snapshots/own/x")).is_err());
+    assert_eq!(fs::read_to_string(p.past("one", "x")).unwrap(), "SECRET-v1");
+    let said = purge(&["--json"]);
+    let answer: Value = serde_json::from_str(&said.out).unwrap();
+    assert!(
+        said.code == 1 && answer["complete"] == false && answer["inherited"][0]["name"] == "one",
+        "{answer}"
+    );
+    // Who names snapshots wants no others.
+    let said = purge(&["--snapshots", "own"]);
+    assert!(said.code == 0 && said.out.contains(told), "{said:?}");
+    for (args, words) in [
+        (&["delete", "mnt/.clones/c", "one"][..], "one: it is another line's, from which this was cloned"),
+        (&["rename", "mnt/.clones/c", "one", "uno"], "one: it is another line's, from which this was cloned"),
+        (&["purge", "mnt/.clones/none/x"], "none: no such clone"),
+        (&["purge", "mnt/.snapshots/none/x"], "none: no such snapshot"),
+    ] {
+        let refused = p.run(args);
+        assert!(refused.code == 1 && refused.err.contains(words), "{args:?}: {refused:?}");
+    }
+    p.ok(&["delete", "mnt/.clones/c", "own"]);
+    let refused = purge(&[]);
+    let words =
+        "there are no snapshots of its own, and those of what it was cloned from are purged there: one";
+    assert!(refused.code == 1 && refused.err.contains(words), "{refused:?}");
+    p.ok(&["release", "mnt", "one"]);
+    p.ok(&["purge", "mnt/x"]);
+    p.ok(&["create", "mnt/.clones/c", "later"]);
+    let refused = purge(&[]);
+    assert!(refused.code == 1 && refused.err.contains("in none of these snapshots"), "{refused:?}");
+    p.umount();
+    p.check();
+}
+
+/// A tmpfs that is unmounted in the end, also when the test fails.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn over(p: &Place, name: &str) -> Option<Tmpfs> {
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "none"]).arg(p.at(name)).status().unwrap();
+        if !mounted.success() {
+            eprintln!("SKIPPED: no right to mount a tmpfs over {name}");
+        }
+        mounted.success().then(|| Tmpfs(p.at(name)))
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _gone = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// A store stands for its mount elsewhere, but what is in its directory is not in the mount: numbers there mean other files.
+#[test]
+fn a_path_in_the_store_is_none_in_the_mount() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    fs::create_dir(p.at("store")).unwrap();
+    // The root of a file system has the number that the root of a mount has.
+    let below = Tmpfs::over(&p, "store");
+    p.mount("");
+    fs::create_dir(p.path("app")).unwrap();
+    fs::write(p.path("app/env"), "precious").unwrap();
+    p.snapshot("one");
+    fs::remove_dir_all(p.path("app")).unwrap();
+    symlink(p.at("store"), p.path("link")).unwrap();
+    symlink(p.at("store"), p.at("link")).unwrap();
+    let point = fs::canonicalize(p.at("mnt")).unwrap();
+    let words = format!(
+        "this is in the store of the mount at {0}, not in the mount: name the path below {0}",
+        point.display()
+    );
+    for path in ["store/app/env", "store/log", "store/app", "link/app/env", "mnt/link/app/env"] {
+        for verb in [&["purge", path, "--all"][..], &["versions", path], &["log", path]] {
+            let refused = p.run(verb);
+            assert!(
+                refused.code == 1 && refused.out.is_empty() && refused.err.contains(&words),
+                "{verb:?}: {refused:?}"
+            );
+        }
+    }
+    let refused = p.run(&["restore", "store/app/env", "--from", "one"]);
+    assert!(refused.code == 1 && refused.err.contains("not in a mount"), "{refused:?}");
+    // What is mounted over the mount has numbers of its own, too.
+    if let Some(over) = Tmpfs::over(&p, "mnt") {
+        for verb in
+            [&["purge", "mnt/app/env", "--all"][..], &["versions", "mnt/app/env"], &["log", "mnt/app"]]
+        {
+            let refused = p.run(verb);
+            let words = "another file system is mounted over the mount at";
+            assert!(refused.code == 1 && refused.err.contains(words), "{verb:?}: {refused:?}");
+        }
+        drop(over);
+    }
+    assert_eq!(fs::read_to_string(p.past("one", "app/env")).unwrap(), "precious");
+    p.ok(&["purge", "mnt/app/env"]);
+    p.umount();
+    p.check();
+    drop(below);
 }
 
 /// A mount that ends amid a purge: the command ends soon and says so, and the next mount and a second purge do the rest.

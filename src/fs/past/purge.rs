@@ -172,7 +172,9 @@ impl Past {
                 }
             }
         }
-        self.refuse_held(&asked.snapshots)?;
+        if !asked.dry_run {
+            self.refuse_held(&asked.snapshots)?;
+        }
         let held = self.one_at_a_time();
         let nothing_moves = volume.hold_content();
         self.end_background_work(go_on)?;

@@ -119,6 +119,26 @@ pub(super) fn again(t: T, sim: &Arc<Sim>) -> T {
     T::on(Volume::open(sim.clone(), options).unwrap(), FsOptions::default())
 }
 
+/// Nobody has it: neither is it told as held, nor as what others share.
+#[test]
+fn what_was_purged_takes_no_space() {
+    let (_sim, t) = store();
+    t.put(ROOT, "key", &secret(400 << 10));
+    t.put(ROOT, "other", &crate::fixtures::bytes(1, 200 << 10));
+    t.snapshot("one");
+    remove(&t, ROOT, "key");
+    remove(&t, ROOT, "other");
+    t.snapshot("two");
+    let held = || t.fs.held_paths(ROOT, 9, &mut |_, _| true).unwrap();
+    let plan = || t.fs.planner().unwrap().plan(&views(&t, &["one"]), &[]).unwrap();
+    let (before, freed) = (held().bytes, plan().freed);
+    assert!(before > 200 << 10 && plan().shared == 0, "{before} {:?}", plan());
+    purged(&t, "key", &["one"], false);
+    let after = held();
+    assert!(after.bytes == 200 << 10 && after.paths.iter().all(|held| held.path == b"other"), "{after:?}");
+    assert!(plan().shared == 0 && plan().freed < freed, "{:?}", plan());
+}
+
 #[test]
 fn nothing_of_a_secret_is_left_but_its_names() {
     let (sim, t) = store();
