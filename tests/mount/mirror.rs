@@ -979,3 +979,83 @@ fn what_stands_still_with_both_sides_costs_neither() {
     is_same(&p, "");
     p.umount();
 }
+
+/// What a half has of its own is received also when content was purged from what both had; that content does not come back.
+#[test]
+fn what_a_half_has_of_its_own_comes_back_after_a_purge() {
+    if !can_mount() {
+        return;
+    }
+    for there_too in [false, true] {
+        let p = Place::new();
+        p.mount("");
+        write_durably(&p.path("small"), b"a secret");
+        write_durably(&p.path("large"), &pattern(1 << 20, 1));
+        write_durably(&p.path("kept"), &pattern(1 << 20, 2));
+        p.ok(&["mirror", "attach", "mnt", "two", "--wait"]);
+        p.ok(&["mirror", "split", "mnt", "both"]);
+        fs::create_dir(p.at("half")).expect("mkdir");
+        p.ok(&["mount", "two", "half"]);
+        let unmounted = Unmounted(&p, "half");
+        write_durably(&p.at("half/own"), b"of its own");
+        for name in ["small", "large"] {
+            fs::remove_file(p.at("half").join(name)).unwrap();
+            fs::remove_file(p.path(name)).unwrap();
+        }
+        fs::create_dir(p.at("half/.snapshots/first")).unwrap();
+        write_durably(&p.at("half/more"), b"later");
+        fs::create_dir(p.at("half/.snapshots/second")).unwrap();
+        for name in ["small", "large"] {
+            p.ok(&["purge", &format!("mnt/{name}"), "--all"]);
+            if there_too {
+                p.ok(&["purge", &format!("half/{name}"), "--all"]);
+            }
+        }
+        p.ok(&["umount", "half"]);
+        drop(unmounted);
+        let dry = p.run(&["mirror", "resync", "mnt", "--dry-run"]);
+        assert!(dry.code == 0 && dry.out.contains("second"), "{dry:?}");
+        let did = p.run(&["mirror", "resync", "mnt", "--wait"]);
+        assert!(did.code == 0 && did.out.contains("in sync"), "{did:?}");
+        let line = p.path(".clones/two/.snapshots");
+        assert_eq!(fs::read(line.join("second/own")).unwrap(), b"of its own");
+        assert_eq!(fs::read(line.join("second/kept")).unwrap(), pattern(1 << 20, 2));
+        assert!(!line.join("second/large").exists() && !line.join("both").exists());
+        is_same(&p, "");
+        p.umount();
+        p.check();
+    }
+}
+
+#[test]
+fn what_was_purged_does_not_come_back_with_a_half() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    for name in ["small", "large"] {
+        let content = if name == "small" { b"a secret".to_vec() } else { pattern(1 << 20, 1) };
+        write_durably(&p.path(name), &content);
+        p.ok(&["mirror", "attach", "mnt", "two", "--force", "--wait"]);
+        p.ok(&["mirror", "split", "mnt", name]);
+        let _ = fs::create_dir(p.at("half"));
+        p.ok(&["mount", "two", "half"]);
+        let unmounted = Unmounted(&p, "half");
+        write_durably(&p.at("half/own"), b"of its own");
+        p.ok(&["umount", "half"]);
+        drop(unmounted);
+        fs::remove_file(p.path(name)).unwrap();
+        p.ok(&["purge", &format!("mnt/{name}"), "--all"]);
+        for how in ["--dry-run", "--wait"] {
+            let said = p.run(&["mirror", "resync", "mnt", how]);
+            let names_it = said.err.contains("its live tree has content that was purged here");
+            assert!(said.code == 1 && names_it && said.err.contains("--discard"), "{said:?}");
+        }
+        p.ok(&["mirror", "resync", "mnt", "--discard", "--wait"]);
+        assert!(!p.path(".clones/two").exists());
+        p.ok(&["mirror", "split", "mnt", &format!("after-{name}")]);
+    }
+    p.umount();
+    p.check();
+}
