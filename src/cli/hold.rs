@@ -3,8 +3,10 @@
 use super::refusal::io;
 use crate::ctl::{Client, Code, Failure};
 use crate::device::lock::{LockError, LockMode, StoreLock};
-use crate::device::{self, StoreKind};
+use crate::device::{self, Device, DirDevice, FileDevice, StoreKind};
+use crate::limits::STORE_BYTES_DEFAULT;
 use crate::names;
+use crate::volume::newest_superblock;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -50,4 +52,22 @@ pub(super) fn lock_telling(
         }
         e => Failure::new(Code::Io, e.to_string()),
     })
+}
+
+/// What is at a path, to be read, if it is a store.
+pub(super) fn look_at(path: &Path) -> Option<Box<dyn Device>> {
+    Some(match probe(path).ok()? {
+        StoreKind::DirectoryStore => {
+            Box::new(DirDevice::open(path, STORE_BYTES_DEFAULT, device::Access::ReadOnly).ok()?)
+        }
+        StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. } => {
+            Box::new(FileDevice::open(path, device::Access::ReadOnly).ok()?)
+        }
+        _ => return None,
+    })
+}
+
+/// The identity of a store that may be held by others. None if it cannot be read.
+pub(super) fn identity_at(store: &Path) -> Option<[u8; 16]> {
+    Some(newest_superblock(&*look_at(store)?).ok()?.uuid)
 }

@@ -6,7 +6,7 @@
 //! That is no less than [`LIMIT`], whatever the limit of the mirror, because a disk may have to spin up.
 
 use super::held_side::{HeldSide, LIMIT, late};
-use super::hold::{lock_telling, probe};
+use super::hold::{lock_telling, look_at, probe};
 use super::making::{DEVICE_START_BYTES, has_content_telling, refuse_missing_image, unfinished};
 use super::refusal::{io, told_volume};
 use crate::ctl::{Code, Failure};
@@ -292,19 +292,6 @@ fn left_behind(store: &Path, ours: &Label, partner: &Path) -> Failure {
             "it has an older state of the store that {partner} has: mount that one, or this one as it is with -o mirror=alone"
         ),
     )
-}
-
-/// What is at a path, to be read, if it is a store.
-fn look_at(path: &Path) -> Option<Box<dyn Device>> {
-    Some(match probe(path).ok()? {
-        StoreKind::DirectoryStore => {
-            Box::new(DirDevice::open(path, STORE_BYTES_DEFAULT, device::Access::ReadOnly).ok()?)
-        }
-        StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. } => {
-            Box::new(FileDevice::open(path, device::Access::ReadOnly).ok()?)
-        }
-        _ => return None,
-    })
 }
 
 /// What can be seen where the partner of a side is. Nothing of one that hangs while the side answers.
@@ -602,13 +589,6 @@ pub(super) fn open(
         Some((other, second, seen)) => (Some(other), Some(second), Some(seen)),
         None => (None, None, None),
     };
-    if let (Partner::At(path), None) = (wanted, &first.label) {
-        log::warn!(
-            "{}: it has no other side: mirror={} is of no use",
-            names::shown(store),
-            names::shown(path)
-        );
-    }
     if let (Partner::At(path), Some(ours), Some(second)) = (wanted, &first.label, &second)
         && second.label.as_ref().is_none_or(|theirs| theirs.pair != ours.pair)
         && !matches!(ours.standing, Standing::Split)
@@ -640,6 +620,12 @@ pub(super) fn open(
     let is_behind = opening.behind.is_some();
     // What turned out to be somebody else's is let go of.
     let takes_part = is_behind || opening.mirror.states().iter().flatten().count() > 1;
+    if let Partner::At(path) = wanted
+        && !takes_part
+    {
+        let what = "it has no other side, and mirror= makes none: 'snapfs mirror attach' does, or 'snapfs mirror resync --with' if the two were split";
+        log::warn!("{}: {what}: {}", names::shown(store), names::shown(path));
+    }
     let other = other.filter(|_| takes_part);
     let (home, other) = match other {
         Some(other) if is_turned => (other, Some(home)),
