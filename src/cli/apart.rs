@@ -55,22 +55,46 @@ pub(super) fn check_log(store: &Path, log: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses a place for another store that is in a mount of `store`: a copy there is a part of what it is a copy of, and a side
-/// there waits for itself.
-pub(super) fn outside_of_mounts(path: &Path, store: Option<StoreId>) -> Result<(), Failure> {
+/// Refuses a place for another store that is in a store, or in a mount of it, also by way of devices: a copy there is a part of
+/// what it is a copy of, and a side there waits for itself.
+pub(super) fn outside_of_mounts(path: &Path, (id, store): (Option<StoreId>, &Path)) -> Result<(), Failure> {
     let Ok(real) = real(path) else { return Ok(()) };
-    let Ok(Some(around)) = mounts::containing(&real) else { return Ok(()) };
-    // The mount point itself names the store that is mounted there.
-    if !around.is_snapfs() || around.point == real {
-        return Ok(());
+    let refused = |what: &str| {
+        Err(Failure::new(
+            Code::Invalid,
+            format!("{}: {what}: choose a place apart from it", names::shown(path)),
+        ))
+    };
+    if is_below(store, &real) {
+        return refused("is in the directory of the store itself");
     }
     let all = registry::all();
-    let mut ours = all.iter().map(|found| &found.record).filter(|record| Some(record.store_id) == store);
-    if ours.any(|record| record.device == around.device) {
-        let what = "is in a mount of the store itself: choose a place apart from it";
-        return Err(Failure::new(Code::Invalid, format!("{}: {what}", names::shown(path))));
+    let ours: Vec<_> = all.iter().map(|found| &found.record).filter(|r| Some(r.store_id) == id).collect();
+    let Ok(mounts) = mounts::all() else { return Ok(()) };
+    let is_ours = |place: &Path| {
+        // The mount point itself names the store that is mounted there.
+        mounts::containing_in(&mounts, place).is_some_and(|around| {
+            around.is_snapfs() && around.point != place && ours.iter().any(|r| r.device == around.device)
+        })
+    };
+    if is_ours(&real) {
+        return refused("is in a mount of the store itself");
     }
-    Ok(())
+    match device::paths_below(&real).iter().find(|below| is_ours(below) || is_below(store, below)) {
+        Some(below) => {
+            refused(&format!("is over {}, in the store itself or a mount of it", names::shown(below)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// True if a path is in a directory, whatever the way to it, and not the directory itself.
+fn is_below(directory: &Path, path: &Path) -> bool {
+    let (Ok(directory), Ok(path)) = (places(directory), places(path)) else { return false };
+    let is_in = |at: &Position| {
+        directory.iter().any(|d| d.device == at.device && at.path != d.path && at.path.starts_with(&d.path))
+    };
+    path.iter().any(is_in)
 }
 
 /// True for the directory of a store. Something else may have a directory with the name of its segments.

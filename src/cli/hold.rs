@@ -1,11 +1,14 @@
 //! Finding out what a store is, and keeping others out of it while it is used here.
 
 use super::refusal::io;
+use super::store_device::open_device;
 use crate::ctl::{Client, Code, Failure};
 use crate::device::lock::{LockError, LockMode, StoreLock};
-use crate::device::{self, StoreKind};
+use crate::device::{self, Device, StoreKind};
 use crate::names;
+use crate::volume::newest_superblock;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// For how long a store that is held is tried again: the mount of a daemon that was killed is gone a little before the
@@ -50,4 +53,19 @@ pub(super) fn lock_telling(
         }
         e => Failure::new(Code::Io, e.to_string()),
     })
+}
+
+/// What is at a path, to be read, if it is a store.
+pub(super) fn look_at(path: &Path) -> Option<Arc<dyn Device>> {
+    match probe(path).ok()? {
+        kind @ (StoreKind::DirectoryStore | StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. }) => {
+            open_device(path, &kind, device::Access::ReadOnly).ok()
+        }
+        _ => None,
+    }
+}
+
+/// The identity of a store that may be held by others. None if it cannot be read.
+pub(super) fn identity_at(store: &Path) -> Option<[u8; 16]> {
+    Some(newest_superblock(&*look_at(store)?).ok()?.uuid)
 }

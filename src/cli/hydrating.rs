@@ -4,6 +4,7 @@
 //! the copy was begun in, whatever is at its path now. How far it is it knows alone; so each try begins with asking it.
 
 use super::engine::{OpenFor, StreamOrder};
+use super::hold::identity_at;
 use super::streaming::VIEW_PREFIX;
 use super::streams::{self, Passage, StoreEnd};
 use super::{apart, making};
@@ -54,14 +55,29 @@ impl Hydrating {
     /// Opens a store for a copy. One that lies in a mount of this store would be a part of what it is a copy of.
     fn open(&self, path: &Path, access: OpenFor) -> Result<StoreEnd, Failure> {
         let own = self.fs.volume().location().id.map(|id| StoreId(id.device, id.inode));
-        apart::outside_of_mounts(path, own)?;
-        (self.open)(path, access)
+        apart::outside_of_mounts(path, (own, &self.store))?;
+        (self.open)(path, access).map_err(|f| match f.code {
+            Code::Busy if identity_at(path) == Some(self.fs.volume().uuid()) => streams::own_side(path),
+            _ => f,
+        })
     }
 
-    /// Refuses what cannot be: before anything is begun.
+    /// What is known of a store that somebody else uses now.
+    fn look_from_outside(&self, view: ViewId, path: &Path) -> Option<CopyGoal> {
+        let place = apart::real(path).ok()?.into_os_string().into_encoded_bytes();
+        let about_bytes = self.fs.volume().snapshot_info(view)?.referenced;
+        let known = CopyGoal { store: identity_at(path)?, path: place, about_bytes };
+        (known.path.len() <= STORE_PATH_MAX).then_some(known)
+    }
+
+    /// Refuses what cannot be, as far as that can be seen: before anything is begun.
     pub(super) fn look(&self, view: ViewId, path: &Path) -> Result<CopyGoal, Failure> {
         let found = making::nothing_at(path);
-        let to = self.open(path, OpenFor::Mount)?;
+        let to = match self.open(path, OpenFor::Mount) {
+            // Whether it takes the copy is seen when it can be had.
+            Err(f) if f.code == Code::Busy => return self.look_from_outside(view, path).ok_or(f),
+            to => to?,
+        };
         let looked = self.look_at(&to, view, path);
         to.close()?;
         if let (Err(_), Some(found)) = (&looked, found) {

@@ -16,7 +16,7 @@ use crate::format::{Epoch, Identity, Key, LineId, ViewId};
 use crate::fs::{Fs, FsOptions, Provenance, ReceiveOrder, SendOrder, StreamError};
 use crate::limits::SNAPSHOT_NAME_BYTES_MAX;
 use crate::names;
-use crate::volume::{Access, NewSnapshot, OpenOptions, SnapshotInfo, Volume, VolumeError};
+use crate::volume::{Access, ContentSet, NewSnapshot, OpenOptions, SnapshotInfo, Volume, VolumeError};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -92,7 +92,12 @@ impl<'f> SideChanges<'f> {
 
     /// Bytes that receiving it takes, about: what came of a try that was cut off is here.
     pub(super) fn about_bytes(&self) -> u64 {
-        let all: u64 = self.snapshots.iter().map(|snapshot| snapshot.written).sum();
+        let mut lines = BTreeSet::new();
+        let bytes = |s: &SnapshotInfo| match lines.insert(s.line) && self.base_of(s).is_none() {
+            true => s.referenced.max(s.written),
+            false => s.written,
+        };
+        let all: u64 = self.snapshots.iter().map(bytes).sum();
         let identities: Vec<_> =
             self.snapshots.iter().filter_map(|s| self.theirs.volume().identity(s.id)).collect();
         let arrivals = self.ours.arrivals().into_iter().map(|arrival| arrival.record);
@@ -100,8 +105,50 @@ impl<'f> SideChanges<'f> {
         all.saturating_sub(here.map(|record| record.received_bytes).sum())
     }
 
+    /// Refuses what would bring back here what was purged here, or what is no whole snapshot there any more.
+    fn refuse_purged(&self) -> Result<(), Failure> {
+        let (theirs, ours) = (self.theirs.volume(), self.ours.volume());
+        let (failed, failed_here) = (|e| self.failed(&e), |e| told(Path::new("the store that stays"), &e));
+        let streamed = |e| streaming::failure(self.path, &e);
+        let mut purged = ContentSet::default();
+        let lines = theirs.lines().into_iter().filter(|line| line.state.is_shown());
+        for there in lines.flat_map(|line| theirs.own_snapshots(line.id)) {
+            let Some(here) = theirs.identity(there.id).and_then(|i| ours.find_identity(i)) else { continue };
+            if self.ours.lacks_content(&here).map_err(streamed)? {
+                let view = ours.snapshot(here.id).map_err(|e| failed_here(e.into()))?;
+                let files = view.purged_files().map_err(|e| failed_here(e.into()))?;
+                let view = theirs.snapshot(there.id).map_err(failed)?;
+                view.add_content_of(&files, &mut purged).map_err(failed)?;
+            }
+        }
+        for own in &self.snapshots {
+            let view = theirs.snapshot(own.id).map_err(failed)?;
+            let what = match () {
+                () if self.theirs.lacks_content(own).map_err(streamed)? => {
+                    "lacks content that was purged there"
+                }
+                () if view.has_some_of(&purged).map_err(failed)? => "has content that was purged here",
+                () => continue,
+            };
+            let (place, name) = (names::shown(self.path), names::shown_bytes(&own.name));
+            let (whose, way) = match self.heads.contains(&own.id) {
+                true => ("its live tree".to_string(), "mount it and delete the files there"),
+                false => (format!("its snapshot {name}"), "mount it and delete the snapshot there"),
+            };
+            return Err(Failure::new(
+                Code::Invalid,
+                format!(
+                    "{place}: {whose} {what}, and is not received: {way}, or say --discard, which loses all that it has of its own: {}",
+                    self.told()
+                ),
+            ));
+        }
+        Ok(())
+    }
+
     /// What would be received.
     pub(super) fn planned(&self) -> Result<Vec<KeptSnapshot>, Failure> {
+        self.refuse_purged()?;
         let kept = |s: &SnapshotInfo| {
             let to = self.destination(s)?;
             Ok(KeptSnapshot { name: to.name, line: to.line, bytes: s.written })
@@ -167,6 +214,7 @@ impl<'f> SideChanges<'f> {
 
     /// Receives all of it, oldest first: durable when this returns. `told` hears how many bytes have come.
     pub(super) fn receive(&self, told: &mut dyn FnMut(u64)) -> Result<Vec<KeptSnapshot>, Failure> {
+        self.refuse_purged()?;
         let (needed, room) = (self.about_bytes(), self.ours.volume().space_with_freed().available);
         if needed > room {
             let what = format!("it has about {needed} bytes of its own, and {room} are free here");
@@ -182,7 +230,8 @@ impl<'f> SideChanges<'f> {
         Ok(kept)
     }
 
-    /// The newest older snapshot that both have: there, and here.
+    /// The newest older snapshot that both have, and that lacks nothing: there, and here. From what lacks content that was purged
+    /// nothing can be told.
     fn base_of(&self, snapshot: &SnapshotInfo) -> Option<(SnapshotInfo, SnapshotInfo)> {
         let volume = self.theirs.volume();
         let older = volume.snapshots(snapshot.line).into_iter().rev().filter(|s| s.id < snapshot.id);
@@ -191,7 +240,10 @@ impl<'f> SideChanges<'f> {
                 let here = self.ours.volume().find_identity(volume.identity(s.id)?)?;
                 Some((s, here))
             })
-            .next()
+            .find(|(there, here)| {
+                let is_whole = |fs: &Fs, s| matches!(fs.lacks_content(s), Ok(false));
+                is_whole(&self.theirs, there) && is_whole(self.ours, here)
+            })
     }
 
     /// Where a snapshot goes, as things are now.

@@ -55,7 +55,17 @@ pub(super) fn run(backend: &dyn Backend, args: &MirrorArgs) -> Result<(), Failur
                     dry_run: a.dry_run,
                 },
             };
-            let status = resync(&client, &order, a.json.json)?;
+            let status = match resync(&client, &order, a.json.json) {
+                // What is under way by itself, or was, is what is waited for.
+                Err(f)
+                    if a.wait && a.brings_what_was_there() && matches!(f.code, Code::Busy | Code::Exists) =>
+                {
+                    let status = send(&client, &MirrorOrder::Status)?;
+                    let is_it = status["syncing"] == true || status["in_sync"] == true;
+                    if is_it { status } else { return Err(f) }
+                }
+                status => status?,
+            };
             if a.dry_run {
                 let text = foretold(&status);
                 return written(if a.json.json { output::print_json(&status) } else { output::print(&text) });
@@ -259,17 +269,21 @@ fn finish(client: Option<&Client>, mut status: Value, wait: bool, json: bool) ->
         (None, Some(what)) if wait => {
             Err(Failure::new(Code::Damaged, format!("{what}: 'snapfs scrub' names the files")))
         }
-        // One that is paused, or only read, is as it should be.
-        _ if wait && status["mirrored"] == true && status["in_sync"] == false && !is_held_up(&status) => {
+        _ if wait && status["syncing"] == true => {
+            let what = "the filling is paused: 'snapfs mirror resync MNT --resume' has it go on";
+            Err(Failure::new(Code::Busy, what))
+        }
+        // One that is only read is as it should be.
+        _ if wait
+            && status["mirrored"] == true
+            && status["in_sync"] == false
+            && status["read_only"] != true =>
+        {
             let what = "the store has no other side that is in sync: see 'snapfs mirror resync' and 'snapfs mirror attach'";
             Err(Failure::new(Code::Io, what))
         }
         _ => Ok(()),
     }
-}
-
-fn is_held_up(status: &Value) -> bool {
-    status["paused"] == true || status["read_only"] == true
 }
 
 /// What the other side did not get because it cannot be read, in a few words.

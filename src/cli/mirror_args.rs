@@ -122,3 +122,10 @@ pub(super) struct ResyncArgs {
     #[command(flatten)]
     pub(super) json: Json,
 }
+
+impl ResyncArgs {
+    /// True if it says nothing of its own about which side comes back and what becomes of it.
+    pub(super) fn brings_what_was_there(&self) -> bool {
+        self.with.is_none() && self.keep.is_none() && !self.discard
+    }
+}

@@ -47,6 +47,31 @@ pub enum MirrorOrder {
     Rate(u64),
 }
 
+/// What is to become of changes that only the other side has.
+#[derive(Clone, Copy)]
+pub(super) enum Resync {
+    /// They are received first.
+    Receive,
+    /// They are lost, as was asked for.
+    Discard,
+    /// Nothing is done.
+    DryRun {
+        /// They would be lost.
+        discards: bool,
+    },
+}
+
+impl Resync {
+    /// As it was ordered.
+    pub(super) fn of(dry_run: bool, discards: bool) -> Resync {
+        match (dry_run, discards) {
+            (true, _) => Resync::DryRun { discards },
+            (false, true) => Resync::Discard,
+            (false, false) => Resync::Receive,
+        }
+    }
+}
+
 /// To what is sent.
 pub(super) fn encode(order: &MirrorOrder) -> Value {
     let mut object = match order {

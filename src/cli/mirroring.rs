@@ -10,7 +10,7 @@ use super::fitting::Fitting;
 use super::held_side::{HeldSide, LIMIT, late};
 use super::kept_changes::{SideChanges, encode_kept};
 use super::late_sides::LateSides;
-use super::mirror_order::MirrorOrder;
+use super::mirror_order::{MirrorOrder, Resync};
 use super::refusal::{told, told_volume};
 use super::side_filling::{FillingPace, FillingTold};
 use super::sides::{
@@ -108,11 +108,7 @@ impl StoreSides {
                 self.attach(path, *force, *limit).inspect_err(|_| self.told.forget_rate())?;
             }
             MirrorOrder::Resync { with, keep, discard, dry_run } => {
-                let how = match (dry_run, discard) {
-                    (true, _) => Resync::DryRun { discards: *discard },
-                    (false, true) => Resync::Discard,
-                    (false, false) => Resync::Receive,
-                };
+                let how = Resync::of(*dry_run, *discard);
                 let answer = self.resync((with.as_deref(), keep.as_deref()), how, progress);
                 if answer.is_err() || *dry_run {
                     self.told.forget_rate();
@@ -121,7 +117,9 @@ impl StoreSides {
             }
             MirrorOrder::Detach => self.detach()?,
             MirrorOrder::Verify => return self.verify(),
-            MirrorOrder::Pause(paused) => self.told.paused.store(*paused, SeqCst),
+            MirrorOrder::Pause(paused) => {
+                self.told.pause(*paused, self.told.running.load(SeqCst) || self.mirror.label().is_some())?;
+            }
             MirrorOrder::Rate(rate) => self.told.rate.store(*rate, SeqCst),
         }
         Ok(self.status())
@@ -189,7 +187,8 @@ impl StoreSides {
 
     fn no_second(&self) -> Result<(), Failure> {
         if self.told.running.load(SeqCst) {
-            return refused(Code::Busy, "a side is being filled");
+            let what = "a side is being filled: 'snapfs mirror status --wait' returns when both are in sync";
+            return refused(Code::Busy, what);
         }
         if self.mirror.states().iter().flatten().filter(|s| s.state != "lost").count() > 1 {
             return refused(Code::Exists, "the store has two sides already");
@@ -218,8 +217,8 @@ impl StoreSides {
             );
         }
         let own = self.fs.volume().location().id.map(|id| StoreId(id.device, id.inode));
-        let place = path.to_owned();
-        let outside = patiently_beside(limit, beside, move |_| apart::outside_of_mounts(&place, own));
+        let (place, at) = (path.to_owned(), self.served().0);
+        let outside = patiently_beside(limit, beside, move |_| apart::outside_of_mounts(&place, (own, &at)));
         outside.unwrap_or_else(|| Err(late(path, limit)))?;
         if !self.mirror.forget_lost() {
             return refused(Code::Busy, "calls of the side that was lost have not returned");
@@ -416,7 +415,7 @@ impl StoreSides {
         }
         self.mirror.announce_loss().map_err(|e| told_mirror(&self.store, e))?;
         let Some(ours) = self.mirror.label() else {
-            return refused(Code::Invalid, "the store was never mirrored: see 'snapfs mirror attach'");
+            return refused(Code::Invalid, "the store has no other side: see 'snapfs mirror attach'");
         };
         let noted = Path::new(std::ffi::OsStr::from_bytes(&ours.path)).to_owned();
         let path = with.unwrap_or(&noted);
@@ -560,13 +559,19 @@ impl StoreSides {
             if let Err(e) = told {
                 log::warn!("the side that was detached cannot be told so: {e}");
             }
-        } else if !self.mirror.forget_lost() {
-            return refused(Code::Busy, "calls of the side that was lost have not returned");
-        } else if self.mirror.label().is_none() {
-            if self.end.is_noted() {
-                self.give_back()?;
+        } else {
+            let limit = self.limit();
+            if !self.mirror.forget_lost_within(limit) {
+                let what =
+                    "calls of the side that was lost have not returned: try again when its host answers";
+                return refused(Code::Busy, format!("{what}; they were waited for {limit:?}"));
             }
-            return refused(Code::Invalid, "the store has no other side");
+            if self.mirror.label().is_none() {
+                if self.end.is_noted() {
+                    self.give_back()?;
+                }
+                return refused(Code::Invalid, "the store has no other side");
+            }
         }
         // While the label knows where the store ended.
         self.give_back()?;
@@ -574,7 +579,7 @@ impl StoreSides {
         self.set_mirrored(false)?;
         self.mirror.relabel(|_| None).map_err(|e| told_mirror(&self.store, e))?;
         self.let_go().into_iter().for_each(|side| self.late.let_go(side));
-        *self.told.failed.lock() = None;
+        self.told.forget_side();
         Ok(())
     }
 
@@ -616,15 +621,4 @@ impl StoreSides {
         }
         self.late.close(held.into_iter().flatten());
     }
-}
-
-/// What is to become of changes that only the other side has.
-#[derive(Clone, Copy)]
-enum Resync {
-    /// They are received first.
-    Receive,
-    /// They are lost, as was asked for.
-    Discard,
-    /// Nothing is done.
-    DryRun { discards: bool },
 }

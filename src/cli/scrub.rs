@@ -56,6 +56,9 @@ pub(super) fn run(backend: &dyn Backend, args: &ScrubArgs) -> Result<(), Failure
     }
     let status = done?;
     show(&status, args)?;
+    if args.wait && matches!(order, ScrubOrder::Start { .. } | ScrubOrder::Resume { .. }) {
+        came_to_its_end(&args.target, &status)?;
+    }
     // Whoever only gave an order learns whether it was taken.
     let asked = args.wait || here || order == ScrubOrder::Status;
     if asked { verdict(&args.target, &status) } else { Ok(()) }
@@ -166,6 +169,16 @@ fn sentence(finding: &Value) -> String {
     };
     let what = finding["what"].as_str().unwrap_or_default();
     format!("{what}{}{}\n", list("files", "; file: "), list("snapshots", "; in: "))
+}
+
+/// Fails if somebody else had it stop before its end.
+fn came_to_its_end(target: &Path, status: &Value) -> Result<(), Failure> {
+    let what = match status["state"].as_str() {
+        Some("paused") => "the scrub was paused: --resume goes on with it, --stop ends it",
+        Some("stopped") => "the scrub was stopped before its end",
+        _ => return Ok(()),
+    };
+    Err(Failure::new(Code::Busy, format!("{}: {what}", names::shown(target))))
 }
 
 fn verdict(target: &Path, status: &Value) -> Result<(), Failure> {

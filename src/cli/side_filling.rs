@@ -60,6 +60,22 @@ impl FillingTold {
         status["sync_failed"] = json!(*self.failed.lock());
     }
 
+    /// Has it wait, or go on: what is under way, or what the store comes to with a side that it had.
+    pub(super) fn pause(&self, paused: bool, has_side: bool) -> Result<(), Failure> {
+        if paused && !has_side {
+            let what = "the store has no other side that could be filled: see 'snapfs mirror attach'";
+            return Err(Failure::new(Code::Invalid, what));
+        }
+        self.paused.store(paused, SeqCst);
+        Ok(())
+    }
+
+    /// The other side is none any more: nothing of its filling counts for the next.
+    pub(super) fn forget_side(&self) {
+        self.paused.store(false, SeqCst);
+        *self.failed.lock() = None;
+    }
+
     /// An order that was given a rate has begun nothing.
     pub(super) fn forget_rate(&self) {
         if !self.running.load(SeqCst) {

@@ -6,7 +6,7 @@
 //! That is no less than [`LIMIT`], whatever the limit of the mirror, because a disk may have to spin up.
 
 use super::held_side::{HeldSide, LIMIT, late};
-use super::hold::{lock_telling, probe};
+use super::hold::{lock_telling, look_at, probe};
 use super::making::{DEVICE_START_BYTES, has_content_telling, refuse_missing_image, unfinished};
 use super::refusal::{io, told_volume};
 use super::store_device::open_device;
@@ -305,16 +305,6 @@ fn left_behind(store: &Path, ours: &Label, partner: &Path) -> Failure {
     )
 }
 
-/// What is at a path, to be read, if it is a store.
-pub(super) fn look_at(path: &Path) -> Option<Arc<dyn Device>> {
-    match probe(path).ok()? {
-        kind @ (StoreKind::DirectoryStore | StoreKind::ImageFile { .. } | StoreKind::BlockDevice { .. }) => {
-            open_device(path, &kind, device::Access::ReadOnly).ok()
-        }
-        _ => None,
-    }
-}
-
 /// What can be seen where the partner of a side is. Nothing of one that hangs while the side answers.
 fn look_at_partner(label: &Label, beside: &Beside) -> Option<DeviceSeen> {
     let path = Path::new(OsStr::from_bytes(&label.path)).to_owned();
@@ -588,10 +578,6 @@ pub(super) fn open(
         Some((other, second, seen)) => (Some(other), Some(second), Some(seen)),
         None => (None, None, None),
     };
-    if let (Partner::At(path), None) = (wanted, &first.label) {
-        let path = names::shown(path);
-        log::warn!("{}: it has no other side: mirror={path} is of no use", names::shown(store));
-    }
     if let (Partner::At(path), Some(ours), Some(second)) = (wanted, &first.label, &second)
         && second.label.as_ref().is_none_or(|theirs| theirs.pair != ours.pair)
         && !matches!(ours.standing, Standing::Split)
@@ -623,6 +609,12 @@ pub(super) fn open(
     let is_behind = opening.behind.is_some();
     // What turned out to be somebody else's is let go of.
     let takes_part = is_behind || opening.mirror.states().iter().flatten().count() > 1;
+    if let Partner::At(path) = wanted
+        && !takes_part
+    {
+        let what = "it has no other side, and mirror= makes none: 'snapfs mirror attach' does, or 'snapfs mirror resync --with' if the two were split";
+        log::warn!("{}: {what}: {}", names::shown(store), names::shown(path));
+    }
     let other = other.filter(|_| takes_part);
     let (home, other) = match other {
         Some(other) if is_turned => (other, Some(home)),

@@ -4,6 +4,7 @@
 //! That there is no room for them holds up no split.
 
 use crate::format::ViewId;
+use crate::format::hydration::HydrationRecord;
 use crate::fs::Fs;
 use crate::names;
 use serde_json::Value;
@@ -22,7 +23,12 @@ pub(super) fn note(fs: &Fs, made: &Value, stores: [(Option<PathBuf>, [u8; 16]); 
 }
 
 /// What is at a path becomes a side of this store: the copies that were in a store there are none any more.
+/// Those that are not whole end.
 pub(super) fn forget(fs: &Fs, path: &Path) {
+    let ends = |copy: &HydrationRecord| copy.holds() && copy.path == path.as_os_str().as_bytes();
+    if fs.volume().hydrations().iter().any(ends) {
+        log::warn!("{}: copies that were made in it end: what becomes a side is no copy", names::shown(path));
+    }
     fs.forget_copies_at(path.as_os_str().as_bytes()).unwrap_or_else(|e| {
         log::warn!("copies in {} are not forgotten, which is a side from now on: {e}", names::shown(path));
     });

@@ -5,12 +5,12 @@
 //! newer, from what was written there since the two parted.
 
 use super::held_side::{LIMIT, late};
-use super::hold::{lock, probe};
+use super::hold::{lock, look_at, probe};
 use super::mirror_order::encode_side;
 use super::not_ours;
 use super::output;
 use super::refusal::io;
-use super::sides::{DeviceSeen, is_newer, limit_of, look_at};
+use super::sides::{DeviceSeen, is_newer, limit_of};
 use crate::ctl::{Code, Failure};
 use crate::device::bystander::Beside;
 use crate::device::lock::{LockMode, StoreLock};

@@ -1,10 +1,12 @@
 //! `send`, `receive`: snapshots from one store to another, mounted or not.
 
 use super::engine::{Backend, Engine, OpenFor, StoreOptions, StreamOrder};
+use super::hold::identity_at;
 use super::served;
 use super::stream_args::{ReceiveArgs, SendArgs};
 use super::{apart, making, output, pipe, standing, streaming, usage};
 use crate::ctl::{Client, Code, Failure};
+use crate::format::Identity;
 use crate::fs::{Fs, first_of};
 use crate::names;
 use crate::ops::NodeId;
@@ -55,9 +57,18 @@ impl StoreEnd {
     /// Another store, which is made if there is none.
     fn open_other(&self, backend: &dyn Backend, other: &Path) -> Result<StoreEnd, Failure> {
         if let StoreEnd::Daemon(client) = self {
-            apart::outside_of_mounts(other, Some(client.record().store_id))?;
+            let record = client.record();
+            apart::outside_of_mounts(other, (Some(record.store_id), &record.store))?;
         }
-        StoreEnd::open(backend, other, OpenFor::Mount)
+        let opened = StoreEnd::open(backend, other, OpenFor::Mount);
+        if opened.as_ref().is_err_and(|f| f.code == Code::Busy)
+            && let Some(there) = identity_at(other)
+            && let Ok(own) = self.ask(&StreamOrder::Identities { at: NodeId::ROOT, all: false })
+            && own["store"] == Identity(there).to_string()
+        {
+            return Err(own_side(other));
+        }
+        opened
     }
 
     /// Carries out an order; the stream goes to `out` or comes from `input`.
@@ -95,6 +106,12 @@ impl StoreEnd {
             StoreEnd::Daemon(_) | StoreEnd::Here(..) => Ok(()),
         }
     }
+}
+
+/// What is told of another store that is none.
+pub(super) fn own_side(path: &Path) -> Failure {
+    let what = "this is a side of the store itself, or its twin: nothing was copied, and a copy has to be in another store";
+    Failure::new(Code::Invalid, format!("{}: {what}", names::shown(path)))
 }
 
 /// Has a daemon carry out an order, with the stream on a way of its own.

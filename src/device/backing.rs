@@ -15,6 +15,8 @@ use crate::sys::{self, Flock};
 
 /// Loop devices over loop devices that are followed.
 const DEPTH_MAX: usize = 8;
+/// Devices below a path that are looked at.
+const NODES_MAX: usize = 64;
 /// The unit of sysfs.
 const SECTOR_BYTES: u64 = 512;
 
@@ -77,6 +79,36 @@ fn step(device: &File, how: Flock, start: u64, len: u64) -> Option<Below> {
             None
         }
     }
+}
+
+/// The files below what is at a path, as far as the system names them: through file systems on block devices, partitions, loop
+/// devices and what the device mapper stacks. Only names: nothing is opened.
+pub fn paths_below(path: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut nodes: Vec<PathBuf> = node_under(path).into_iter().collect();
+    for _ in 0..NODES_MAX {
+        let Some(mut node) = nodes.pop() else { break };
+        if node.join("partition").exists() {
+            node.pop();
+        }
+        if let Ok(mut name) = fs::read(node.join("loop/backing_file")) {
+            name.pop_if(|last| *last == b'\n');
+            let file = PathBuf::from(std::ffi::OsString::from_vec(name));
+            nodes.extend(node_under(&file));
+            found.push(file);
+        }
+        let slaves = fs::read_dir(node.join("slaves")).into_iter().flatten().flatten();
+        nodes.extend(slaves.filter_map(|slave| fs::canonicalize(slave.path()).ok()));
+    }
+    found
+}
+
+/// Where sysfs has the block device at a path, or that of the file system around it.
+fn node_under(path: &Path) -> Option<PathBuf> {
+    let found = path.ancestors().find_map(|place| fs::metadata(place).ok())?;
+    let is_device = found.file_type().is_block_device();
+    let (major, minor) = sys::device_numbers(if is_device { found.rdev() } else { found.dev() });
+    fs::canonicalize(format!("/sys/dev/block/{major}:{minor}")).ok()
 }
 
 fn number(path: &Path) -> Option<u64> {

@@ -32,6 +32,7 @@ mod tests;
 mod waited;
 
 pub use access::Access;
+pub use backing::paths_below;
 pub use counts::Counts;
 pub use device::Device;
 pub use dir::DirDevice;

@@ -89,10 +89,10 @@ impl Fs {
         Ok(self.heads.volume.note_peer(store, view, (self.heads.clock.now().secs, path))?)
     }
 
-    /// Forgets whole copies in the store at a path, which is another one from now on.
+    /// Forgets the copies in the store at a path, which is another one from now on: also those that are not whole, which end.
     pub fn forget_copies_at(&self, path: &[u8]) -> Result<()> {
         let volume = &self.heads.volume;
-        let is_there = |copy: &HydrationRecord| copy.is_whole() && copy.path == path;
+        let is_there = |copy: &HydrationRecord| copy.path == path;
         for copy in volume.hydrations().into_iter().filter(is_there) {
             match volume.end_hydration(copy.number) {
                 Ok(()) | Err(VolumeError::NoSuchView) => {}

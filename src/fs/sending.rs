@@ -37,7 +37,7 @@ impl Fs {
     }
 
     /// True if content was purged from a snapshot, or from what it was made from, and it lacks some.
-    pub(super) fn lacks_content(&self, snapshot: &SnapshotInfo) -> Result<bool> {
+    pub fn lacks_content(&self, snapshot: &SnapshotInfo) -> Result<bool> {
         Ok(snapshot.edited.is_some() && self.heads.volume.snapshot(snapshot.id)?.lacks_content()?)
     }
 

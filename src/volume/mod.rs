@@ -111,7 +111,7 @@ pub use open::last_inode;
 pub use options::OpenOptions;
 pub use pack::{ContentRun, Gain};
 pub use planning::{DeletionPlan, Planner, SpaceParts, StayingView, StaysFor};
-pub use purge_places::PlaceSet;
+pub use purge_places::{ContentSet, PlaceSet};
 pub use purge_unreached::{WipedBytes, Wiping};
 pub use purge_work::{NothingMoves, NothingPurged};
 pub use receive::ReceivedAs;

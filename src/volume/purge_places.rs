@@ -77,17 +77,69 @@ impl Volume {
     }
 }
 
+/// Content of files of a view: at which places it is, and what is in the tree itself.
+#[derive(Default)]
+pub struct ContentSet {
+    places: PlaceSet,
+    inline: BTreeSet<Vec<u8>>,
+}
+
 impl View {
+    /// The files from which content was purged. Reads all of its tree.
+    pub fn purged_files(&self) -> Result<BTreeSet<Ino>> {
+        let mut found = BTreeSet::new();
+        for item in self.range(&Key::MIN, &Key::MAX) {
+            let (key, value) = item?;
+            if self.is_item_purged(&key, &value)? {
+                found.insert(Ino(key.object));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Adds what files have of content here.
+    pub fn add_content_of(&self, files: &BTreeSet<Ino>, content: &mut ContentSet) -> Result<()> {
+        for item in self.range(&Key::MIN, &Key::MAX) {
+            let (key, value) = item?;
+            match Kind::from_u8(key.kind) {
+                _ if !files.contains(&Ino(key.object)) => {}
+                Some(Kind::Extent) => content.places.add(self, &Extent::decode(&value)?),
+                Some(Kind::Inline) if *value != *PURGED_INLINE => drop(content.inline.insert(value.to_vec())),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// True if it has some of that content, in whatever file. What is in the tree itself counts by what it says.
+    pub fn has_some_of(&self, content: &ContentSet) -> Result<bool> {
+        for item in self.range(&Key::MIN, &Key::MAX) {
+            let (key, value) = item?;
+            let has = match Kind::from_u8(key.kind) {
+                Some(Kind::Extent) => content.places.has_some_of(self, &Extent::decode(&value)?),
+                Some(Kind::Inline) => content.inline.contains(&*value),
+                _ => false,
+            };
+            if has {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_item_purged(&self, key: &Key, value: &[u8]) -> Result<bool> {
+        Ok(match Kind::from_u8(key.kind) {
+            Some(Kind::Extent) => self.is_purged(&Extent::decode(value)?),
+            Some(Kind::Inline) => *value == *PURGED_INLINE,
+            _ => false,
+        })
+    }
+
     /// True if content was purged from some file of it. Reads all of its tree, or as far as to the first such.
     pub fn lacks_content(&self) -> Result<bool> {
         for item in self.range(&Key::MIN, &Key::MAX) {
             let (key, value) = item?;
-            let lacks = match Kind::from_u8(key.kind) {
-                Some(Kind::Extent) => self.is_purged(&Extent::decode(&value)?),
-                Some(Kind::Inline) => *value == *PURGED_INLINE,
-                _ => false,
-            };
-            if lacks {
+            if self.is_item_purged(&key, &value)? {
                 return Ok(true);
             }
         }

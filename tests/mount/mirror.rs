@@ -1270,3 +1270,169 @@ fn what_stands_still_with_both_sides_costs_neither() {
     is_same(&p, "");
     p.umount();
 }
+
+/// Whoever waits for a side is told if it is not filled because somebody has it wait; and that ends with the side.
+#[test]
+fn who_waits_for_a_filling_that_is_paused_is_told() {
+    if !can_mount() {
+        return;
+    }
+    let p = with_image();
+    p.mount("");
+    write_durably(&p.path("file"), &pattern(8 << 20, 1));
+    let pause = ["mirror", "resync", "mnt", "--pause"];
+    let said = p.run(&pause);
+    assert!(said.code == 1 && said.err.contains("no other side"), "{said:?}");
+    let attach = ["mirror", "attach", "mnt", "two.img", "--force"];
+    p.ok(&[&attach[..], &["--rate", "1M"]].concat());
+    let waiting = ["mirror", "status", "mnt", "--wait"];
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| p.run(&waiting));
+        std::thread::sleep(Duration::from_millis(500));
+        p.ok(&pause);
+        let said = waits.join().expect("a thread");
+        assert!(said.code == 1 && said.err.contains("resync MNT --resume"), "{said:?}");
+    });
+    let said = p.run(&waiting);
+    assert!(said.code == 1 && said.err.contains("is paused"), "{said:?}");
+    // A resync finds that it is under way.
+    let said = p.run(&["mirror", "resync", "mnt", "--wait"]);
+    assert!(said.code == 1 && said.err.contains("is paused"), "{said:?}");
+    p.ok(&["mirror", "detach", "mnt"]);
+    let said = p.run(&["mirror", "resync", "mnt"]);
+    assert!(said.code == 1 && said.err.contains("no other side"), "{said:?}");
+    p.ok(&[&attach[..], &["--wait"]].concat());
+    assert_eq!((&status(&p)["in_sync"], &status(&p)["paused"]), (&true.into(), &false.into()));
+    assert_eq!(p.run(&["mirror", "resync", "mnt", "--wait"]).code, 0, "it is in sync");
+    p.umount();
+    p.check();
+}
+
+/// A side or a copy that is over a file in the store's own mount would wait for itself, whatever is between.
+#[test]
+fn what_is_in_the_store_by_way_of_a_device_is_no_place_for_a_side() {
+    if !can_mount() {
+        return;
+    }
+    let p = with_image();
+    p.mount("");
+    File::create(p.path("img")).and_then(|f| f.set_len(64 << 20)).expect("an image");
+    let attach = |at: &str| p.run(&["mirror", "attach", "mnt", at]);
+    let copy = |at: &str, name: &str| p.run(&["create", "mnt", name, "--method", "clone", "--to", at]);
+    let refused = |at: &str, name: &str| {
+        for said in [attach(at), copy(at, name)] {
+            assert!(said.code == 1 && said.err.contains("the store itself"), "{at}: {said:?}");
+        }
+    };
+    refused("store/sub", "one");
+    if let Some(over) = Loop::over(&p.path("img"), &[]) {
+        refused(&over.0, "two");
+        let stacked = Loop::over(Path::new(&over.0), &["--offset", "1048576"]);
+        stacked.iter().for_each(|stacked| refused(&stacked.0, "three"));
+    }
+    p.umount();
+    p.check();
+}
+
+/// What becomes a side is no copy any more, and no copy can be begun in one.
+#[test]
+fn a_copy_in_what_becomes_a_side_ends() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    write_durably(&p.path("file"), &pattern(2 << 20, 1));
+    p.ok(&["create", "mnt", "bg", "--method", "background", "--to", "two", "--rate", "100K"]);
+    p.ok(&["hydrate", "mnt", "bg", "pause"]);
+    let attach = ["mirror", "attach", "mnt", "two", "--force", "--wait"];
+    wait("it is a side", || p.run(&attach).code == 0);
+    let said = p.run(&["hydrate", "mnt", "bg", "resume"]);
+    assert!(said.code == 1 && said.err.contains("no copy of it is being made"), "{said:?}");
+    for method in ["clone", "background"] {
+        let said = p.run(&["create", "mnt", method, "--method", method, "--to", "two"]);
+        assert!(said.code == 1 && said.err.contains("a side of the store itself"), "{said:?}");
+    }
+    p.umount();
+    p.check();
+}
+
+/// What a half has of its own is received also when content was purged from what both had; that content does not come back.
+#[test]
+fn what_a_half_has_of_its_own_comes_back_after_a_purge() {
+    if !can_mount() {
+        return;
+    }
+    for there_too in [false, true] {
+        let p = Place::new();
+        p.mount("");
+        write_durably(&p.path("small"), b"a secret");
+        write_durably(&p.path("large"), &pattern(1 << 20, 1));
+        write_durably(&p.path("kept"), &pattern(1 << 20, 2));
+        p.ok(&["mirror", "attach", "mnt", "two", "--wait"]);
+        p.ok(&["mirror", "split", "mnt", "both"]);
+        fs::create_dir(p.at("half")).expect("mkdir");
+        p.ok(&["mount", "two", "half"]);
+        let unmounted = Unmounted(&p, "half");
+        write_durably(&p.at("half/own"), b"of its own");
+        for name in ["small", "large"] {
+            fs::remove_file(p.at("half").join(name)).unwrap();
+            fs::remove_file(p.path(name)).unwrap();
+        }
+        fs::create_dir(p.at("half/.snapshots/first")).unwrap();
+        write_durably(&p.at("half/more"), b"later");
+        fs::create_dir(p.at("half/.snapshots/second")).unwrap();
+        for name in ["small", "large"] {
+            p.ok(&["purge", &format!("mnt/{name}"), "--all"]);
+            if there_too {
+                p.ok(&["purge", &format!("half/{name}"), "--all"]);
+            }
+        }
+        p.ok(&["umount", "half"]);
+        drop(unmounted);
+        let dry = p.run(&["mirror", "resync", "mnt", "--dry-run"]);
+        assert!(dry.code == 0 && dry.out.contains("second"), "{dry:?}");
+        let did = p.run(&["mirror", "resync", "mnt", "--wait"]);
+        assert!(did.code == 0 && did.out.contains("in sync"), "{did:?}");
+        let line = p.path(".clones/two/.snapshots");
+        assert_eq!(fs::read(line.join("second/own")).unwrap(), b"of its own");
+        assert_eq!(fs::read(line.join("second/kept")).unwrap(), pattern(1 << 20, 2));
+        assert!(!line.join("second/large").exists() && !line.join("both").exists());
+        is_same(&p, "");
+        p.umount();
+        p.check();
+    }
+}
+
+#[test]
+fn what_was_purged_does_not_come_back_with_a_half() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    for name in ["small", "large"] {
+        let content = if name == "small" { b"a secret".to_vec() } else { pattern(1 << 20, 1) };
+        write_durably(&p.path(name), &content);
+        p.ok(&["mirror", "attach", "mnt", "two", "--force", "--wait"]);
+        p.ok(&["mirror", "split", "mnt", name]);
+        let _ = fs::create_dir(p.at("half"));
+        p.ok(&["mount", "two", "half"]);
+        let unmounted = Unmounted(&p, "half");
+        write_durably(&p.at("half/own"), b"of its own");
+        p.ok(&["umount", "half"]);
+        drop(unmounted);
+        fs::remove_file(p.path(name)).unwrap();
+        p.ok(&["purge", &format!("mnt/{name}"), "--all"]);
+        for how in ["--dry-run", "--wait"] {
+            let said = p.run(&["mirror", "resync", "mnt", how]);
+            let names_it = said.err.contains("its live tree has content that was purged here");
+            assert!(said.code == 1 && names_it && said.err.contains("--discard"), "{said:?}");
+        }
+        p.ok(&["mirror", "resync", "mnt", "--discard", "--wait"]);
+        assert!(!p.path(".clones/two").exists());
+        p.ok(&["mirror", "split", "mnt", &format!("after-{name}")]);
+    }
+    p.umount();
+    p.check();
+}

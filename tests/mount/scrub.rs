@@ -8,6 +8,7 @@ use place::{Place, Said, wait};
 use serde_json::Value;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 /// Content that tells its place: no two blocks are equal.
 fn pattern(len: usize, seed: u64) -> Vec<u8> {
@@ -109,7 +110,12 @@ fn a_scrub_keeps_its_place_over_orders_unmounting_and_kills() {
     told(&p.run(&["scrub", "mnt", "--limit", "4M"]), 0, &["running"]);
     told(&p.run(&["scrub", "mnt"]), 1, &["a scrub is running"]);
     wait("a part", || done(&p) > 4 << 20);
-    told(&p.run(&["scrub", "mnt", "--pause"]), 0, &["paused"]);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| p.run(&["scrub", "mnt", "--wait"]));
+        std::thread::sleep(Duration::from_millis(500));
+        told(&p.run(&["scrub", "mnt", "--pause"]), 0, &["paused"]);
+        told(&waits.join().expect("a thread"), 1, &["was paused"]);
+    });
     let paused = done(&p);
     assert!(paused < 20 << 20, "{paused} bytes: that was too fast");
     told(&p.run(&["scrub", "mnt"]), 1, &["--resume"]);

@@ -12,7 +12,10 @@ use crate::format::mirror::{Label, PARTNER_PATH_MAX, Standing};
 use crate::names::shown_bytes;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+/// How often it is looked whether calls of a side have returned.
+const CALLS_PAUSE: Duration = Duration::from_millis(10);
 
 /// Makes a call on a side that takes part in nothing yet, which is late only if the one beside answers meanwhile. What is held of it
 /// is held until the call has returned.
@@ -347,6 +350,18 @@ impl Mirror {
             }
         }
         drop(members);
+        true
+    }
+
+    /// The same, once they have returned: false if they do not within the limit.
+    pub fn forget_lost_within(&self, limit: Duration) -> bool {
+        let begin = Instant::now();
+        while !self.forget_lost() {
+            if begin.elapsed() >= limit {
+                return false;
+            }
+            std::thread::sleep(CALLS_PAUSE);
+        }
         true
     }
 
