@@ -18,7 +18,7 @@ use super::feed::{self, Feeds};
 use super::freezing;
 use super::held;
 use super::held_side::{self, HeldSide};
-use super::hold::{lock, probe};
+use super::hold::{before_copies, lock, probe};
 use super::hooks::HostHooks;
 use super::hydrate_order::HydrateOrder;
 use super::hydrating::Hydrating;
@@ -72,8 +72,7 @@ use std::sync::Arc;
 pub struct Builtin;
 
 /// Memory for a store that gets a copy in the background: clean blocks and changes, in bytes.
-const COPY_CACHE_BYTES: u64 = 48 << 20;
-const COPY_DIRTY_BYTES: u64 = 32 << 20;
+const COPY_BYTES: (u64, u64) = (48 << 20, 32 << 20);
 
 /// Clean tree nodes that are kept at least, in bytes.
 const CLEAN_BYTES_MIN: u64 = 8 << 20;
@@ -82,7 +81,8 @@ impl Backend for Builtin {
     fn open(&self, store: &Path, options: &StoreOptions) -> Result<Arc<dyn Engine>, Failure> {
         // What is dirty is a part of the memory that was granted, not on top of it.
         let clean_bytes = options.cache_bytes.saturating_sub(options.dirty_bytes).max(CLEAN_BYTES_MIN);
-        let opened = open_volume(store, options.access, &options.partner, clean_bytes)?;
+        let open = || open_volume(store, options.access, &options.partner, clean_bytes);
+        let opened = before_copies(store, options.mount_point.as_deref(), open)?;
         let fs_options = FsOptions {
             read_only: !options.access.takes_changes(),
             snapdir: options.snapdir,
@@ -292,7 +292,7 @@ pub(super) fn open_volume(
 /// A store that gets a copy in the background, or the daemon that has it.
 fn open_for_copy(store: &Path, access: OpenFor) -> Result<StoreEnd, Failure> {
     StoreEnd::open_with(store, || {
-        let (cache_bytes, dirty_bytes) = (COPY_CACHE_BYTES, COPY_DIRTY_BYTES);
+        let (cache_bytes, dirty_bytes) = COPY_BYTES;
         Builtin.open(store, &StoreOptions { access, cache_bytes, dirty_bytes, ..StoreOptions::default() })
     })
 }
@@ -612,7 +612,7 @@ impl Engine for Open {
     }
 
     fn hydrate(&self, at: NodeId, name: Option<&[u8]>, order: &HydrateOrder) -> Result<Value, Failure> {
-        let Some(name) = name else { return Ok(self.hydrator.told(None)) };
+        let Some(name) = name else { return self.hydrator.order_of_all(order) };
         let found = self.fs.snapshot_of_word(at, name).map_err(|e| told_snapshot(name, &e))?;
         self.hydrator.order(found.id, order)
     }

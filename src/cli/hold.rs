@@ -1,12 +1,15 @@
 //! Finding out what a store is, and keeping others out of it while it is used here.
 
+use super::hydrate_order::{self, HydrateOrder};
 use super::refusal::io;
 use super::store_device::open_device;
+use crate::ctl::registry::{self, FoundMount};
 use crate::ctl::{Client, Code, Failure};
 use crate::device::lock::{LockError, LockMode, StoreLock};
 use crate::device::{self, Device, StoreKind};
 use crate::names;
 use crate::volume::newest_superblock;
+use serde_json::Value;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -53,6 +56,50 @@ pub(super) fn lock_telling(
         }
         e => Failure::new(Code::Io, e.to_string()),
     })
+}
+
+/// Opens a store. If it is going to be mounted, the daemon that only makes copies in it lets go of it for a while.
+pub(super) fn before_copies<T>(
+    store: &Path,
+    mount_point: Option<&Path>,
+    open: impl Fn() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let begin = Instant::now();
+    let mut opened = open();
+    let Err(f) = &opened else { return opened };
+    let copies = if mount_point.is_some() && f.code == Code::Busy {
+        let_go_of_copies(store, &f.message)
+    } else {
+        None
+    };
+    let Some(copies) = copies else { return opened };
+    while begin.elapsed() < CLOSE_PATIENCE && opened.as_ref().is_err_and(|f| f.code == Code::Busy) {
+        std::thread::sleep(LOCK_PAUSE);
+        opened = open();
+    }
+    opened.map_err(|f| match f.code {
+        Code::Busy => Failure::new(f.code, format!("{}; copies are made in it: {copies}", f.message)),
+        _ => f,
+    })
+}
+
+/// Asks the daemon that holds a store, as a refusal tells, to let go of it if it only makes copies in it. In words, how these are
+/// stopped; none if there are none.
+fn let_go_of_copies(store: &Path, told: &str) -> Option<String> {
+    let real = store.canonicalize().ok()?;
+    let holds = |found: &FoundMount| {
+        told.contains(&format!("process {} ", found.record.pid)) && found.record.store != real
+    };
+    let holder = registry::all().into_iter().find(|found| holds(found) && found.is_running())?;
+    let of = names::shown(&holder.record.mountpoint);
+    let order = hydrate_order::encode(&HydrateOrder::LetGo { of: real });
+    let copies = Client::of(holder).call("hydrate", order, &mut |_| {}).ok()?;
+    let pause = |copy: &Value| {
+        let name = names::get(copy, "name").map(|name| names::shown_bytes(&name)).unwrap_or_default();
+        format!("'snapfs hydrate {of} {name} pause'")
+    };
+    let ways: Vec<String> = copies.as_array()?.iter().map(pause).collect();
+    (!ways.is_empty()).then(|| ways.join(", "))
 }
 
 /// What is at a path, to be read, if it is a store.

@@ -27,6 +27,11 @@ pub enum HydrateOrder {
     Rate(u64),
     /// Give them up.
     Cancel,
+    /// Let go of a store for a while, which somebody mounts.
+    LetGo {
+        /// Its path, absolute and without links.
+        of: PathBuf,
+    },
     /// Tell how they stand.
     Status,
 }
@@ -37,6 +42,11 @@ pub(super) fn encode(order: &HydrateOrder) -> Value {
         HydrateOrder::Begin { to, rate, user } => {
             let mut object = json!({"order": "begin", "rate": rate, "user": user});
             names::put(&mut object, "to", to);
+            object
+        }
+        HydrateOrder::LetGo { of } => {
+            let mut object = json!({"order": "let_go"});
+            names::put(&mut object, "to", of);
             object
         }
         HydrateOrder::Pause => json!({"order": "pause"}),
@@ -55,6 +65,7 @@ pub(super) fn decode(args: &Value) -> Result<HydrateOrder, Failure> {
             let user = args.get("user").and_then(Value::as_u64).and_then(|user| u32::try_from(user).ok());
             HydrateOrder::Begin { to: store_of(args)?, rate, user }
         }
+        "let_go" => HydrateOrder::LetGo { of: store_of(args)? },
         "pause" => HydrateOrder::Pause,
         "resume" => HydrateOrder::Resume,
         "rate" => HydrateOrder::Rate(rate),
@@ -81,7 +92,16 @@ mod tests {
     fn orders_arrive_as_they_were_sent() {
         let to = PathBuf::from(OsString::from_vec(b"/disks/\xff two".to_vec()));
         use HydrateOrder::*;
-        for order in [Begin { to, rate: u64::MAX, user: Some(7) }, Pause, Resume, Rate(7), Cancel, Status] {
+        let of = to.clone();
+        for order in [
+            Begin { to, rate: u64::MAX, user: Some(7) },
+            LetGo { of },
+            Pause,
+            Resume,
+            Rate(7),
+            Cancel,
+            Status,
+        ] {
             assert_eq!(decode(&encode(&order)), Ok(order));
         }
         for bad in [json!({}), json!({"order": "dance"}), json!({"order": "begin", "to": "relative"})] {

@@ -31,6 +31,8 @@ use std::time::{Duration, Instant};
 
 /// From a try that failed to the next: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// How long a store is left to who mounts it.
+const LET_GO: Duration = Duration::from_secs(10);
 /// How often it is written down how far a copy is.
 const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -151,13 +153,38 @@ impl Hydrator {
                             .untidy
                             .extend(identity.map(|identity| (copy.clone(), identity)));
                     }
-                    HydrateOrder::Begin { .. } | HydrateOrder::Status => {}
+                    HydrateOrder::Begin { .. } | HydrateOrder::LetGo { .. } | HydrateOrder::Status => {}
                 }
                 self.shared.delays.lock().remove(&copy.number);
             }
             self.wake()?;
         }
         Ok(self.told(Some(view)))
+    }
+
+    /// Carries out an order about all copies; tells how those stand that it is about: an array.
+    pub(super) fn order_of_all(&self, order: &HydrateOrder) -> Result<Value, Failure> {
+        match order {
+            HydrateOrder::LetGo { of } => self.let_go(of),
+            _ => Ok(self.told(None)),
+        }
+    }
+
+    /// Copies in a store wait for a while, the one that is being made too, so that somebody can mount it: then they go on through its
+    /// daemon. Tells which: an array.
+    fn let_go(&self, of: &Path) -> Result<Value, Failure> {
+        let is_there = |copy: &HydrationRecord| {
+            copy.state == HydrationState::Running && copy.path == of.as_os_str().as_bytes()
+        };
+        let shared = &self.shared;
+        let copies: Vec<HydrationRecord> = shared.all().into_iter().filter(is_there).collect();
+        let until = shared.clock.passed() + LET_GO;
+        let delays = copies.iter().map(|copy| (copy.number, Delay { until, after: RETRY.0 }));
+        shared.delays.lock().extend(delays);
+        if !copies.is_empty() {
+            self.wake()?;
+        }
+        Ok(Value::Array(copies.iter().map(|copy| shared.tell(copy, None)).collect()))
     }
 
     fn begin(&self, view: ViewId, to: &Path, rate: u64, user: Option<u32>) -> Result<(), Failure> {
@@ -368,6 +395,11 @@ impl Shared {
     }
 
     fn goes_on(&self, number: u64) -> bool {
+        let now = self.clock.passed();
+        // Only what was let go of waits while it is being made.
+        if self.delays.lock().get(&number).is_some_and(|delay| delay.until > now) {
+            return false;
+        }
         let copy = self.work.fs.volume().hydration(number);
         copy.is_some_and(|copy| copy.state == HydrationState::Running) && !self.signal.0.lock().end
     }

@@ -177,3 +177,25 @@ fn what_cannot_be_copied_to_is_refused_and_leaves_no_snapshot() {
         assert_eq!(ok(&p, &format!("snapfs check {store} > /dev/null; snapfs list {store} 2>/dev/null")), "");
     }
 }
+
+/// A mount goes before a copy: the daemon that makes it lets go of the store, and goes on through the daemon of the mount.
+#[test]
+fn a_store_is_mounted_while_a_copy_is_made_in_it() {
+    if !can_mount() {
+        return;
+    }
+    let p = Place::new();
+    p.mount("");
+    let content: Vec<u8> = (0..6_u32 << 20).map(|n| (n ^ (n >> 7)) as u8).collect();
+    fs::write(p.path("file"), content).expect("write");
+    p.ok(&["create", "mnt", "monday", "--method", "background", "--to", "other", "--rate", "1M"]);
+    wait_for(&p, "monday", "some of it is there", |copy| copy["sent_bytes"].as_u64() > Some(0));
+    fs::create_dir(p.at("there")).expect("mkdir");
+    let said = p.run(&["mount", "other", "there"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    p.ok(&["hydrate", "mnt", "monday", "--rate", "none"]);
+    wait_for(&p, "monday", "it is whole", |copy| copy["state"] == "whole");
+    p.ok(&["umount", "there"]);
+    p.umount();
+    p.check();
+}
