@@ -143,8 +143,8 @@ impl<'v> Side<'v> {
         self.inodes.get(&ino).is_some_and(|touched| touched.is_another)
     }
 
-    /// What of an inode that is there before and now differs, as its items say: what was written over with the same counts
-    /// as changed.
+    /// What of an inode that is there before and now differs. Content goes by where it lies: what was written over with the
+    /// same counts as changed, what was taken over by sharing blocks or has only moved does not.
     pub fn changed(&self, ino: Ino) -> Result<Changed> {
         let Some(touched) = self.inodes.get(&ino) else { return Ok(Changed::default()) };
         let (Some(before), Some(now)) = (&touched.before, &touched.now) else {
@@ -154,7 +154,8 @@ impl<'v> Side<'v> {
             return Ok(Changed::default());
         }
         let ends = [(self.base, before), (self.view, now)].map(|(view, inode)| FileAt { view, ino, inode });
-        let content = has_content(now.kind) && (touched.content || before.size != now.size);
+        let content = has_content(now.kind)
+            && (before.size != now.size || touched.content && !is_same_content(ends[0], ends[1])?);
         let mut changed = differs(ends[0], ends[1], touched.xattrs)?;
         changed.content = content;
         Ok(changed)

@@ -2,10 +2,10 @@
 //!
 //! What was chosen. Content, attributes (with access lists) and extended attributes of an inode are one unit each; two
 //! sides may have changed different ones of them, or the same one in the same way. Content is compared by its bytes where
-//! both have written. A time of modification alone is no reason to contradict: it goes with the content, gives way to other
-//! attributes, and of two the later is taken. Everything that is derived (times and link counts of
-//! directories, link counts, space) never contradicts. Which side is which makes no difference to whether they contradict,
-//! nor to what comes out. A number is not enough to know a file by: of two stores that had a past in common each has given
+//! both have written; what an earlier merge brought was not written. A time of modification alone is no reason to
+//! contradict: it goes with the content, gives way to other attributes, and of two the later is taken, also where both
+//! have written the same. Everything that is derived (times and link counts of directories, link counts, space) never
+//! contradicts. Which side is which makes no difference to whether they contradict, nor to what comes out. A number is not enough to know a file by: of two stores that had a past in common each has given
 //! out the same ones since. Where the source has another file than base or target it is taken over with a number of its own.
 
 use super::conflict::{Conflict, ConflictEnd, ConflictKind};
@@ -124,7 +124,7 @@ impl ThreeWay<'_> {
     }
 
     fn take(&mut self, ino: Ino, aspects: Aspects) {
-        if aspects.attributes || aspects.xattrs || aspects.content {
+        if aspects != Aspects::NOTHING {
             self.plan.inodes.insert(ino, Takeover { from: ino, aspects });
         }
     }
@@ -139,12 +139,12 @@ impl ThreeWay<'_> {
     fn changed_by_source(&mut self, ino: Ino) -> Result<()> {
         let changed = self.source.changed(ino)?;
         let Changed { attributes, xattrs, content, times } = changed;
-        let mut take = Aspects { attributes: attributes || times, xattrs, content };
+        let mut take = Aspects { attributes: attributes || times, times: false, xattrs, content };
         if let Some(pair) = self.pair(ino) {
             let other = self.target.changed(ino)?;
             let [here, there] = self.ends(ino, &pair);
             let apart = differs(here, there, xattrs && other.xattrs)?;
-            let mut clashes = Vec::new();
+            let (mut clashes, mut is_alike) = (Vec::new(), false);
             if attributes && other.attributes {
                 clashes.extend(apart.attributes.then_some(ConflictKind::Attributes));
             }
@@ -154,14 +154,19 @@ impl ThreeWay<'_> {
             }
             if content && other.content {
                 // What was written over with the same is no change.
-                let is_same = has_same_content(here, there)?;
-                take.content = !is_same && self.source.has_other_content(ino)?;
+                is_alike = has_same_content(here, there)?;
+                take.content = !is_alike && self.source.has_other_content(ino)?;
                 let both = take.content && self.target.has_other_content(ino)?;
                 clashes.extend(both.then_some(ConflictKind::Content));
             }
             // A time alone gives way to other attributes, and the earlier one to the later one.
-            let has_time = times && !other.content && !apart.attributes && (!other.times || is_later(&pair));
+            let has_time = times
+                && (!other.content || is_alike)
+                && !apart.attributes
+                && (!other.times || is_later(&pair));
             take.attributes = attributes && !other.attributes || has_time;
+            // The same bytes may lie elsewhere: that they are the same is known here alone.
+            take.times = is_alike && take.attributes;
             clashes.into_iter().try_for_each(|kind| self.clash(kind, ino))?;
             self.names(ino)?;
         }
@@ -184,7 +189,7 @@ impl ThreeWay<'_> {
             self.clash(kind, ino)?;
         }
         if apart.times && !apart.attributes && !content && is_later(&pair) {
-            self.take(ino, Aspects { attributes: true, xattrs: false, content: false });
+            self.take(ino, Aspects { attributes: true, times: true, ..Aspects::NOTHING });
         }
         self.names(ino)
     }

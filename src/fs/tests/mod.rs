@@ -22,6 +22,7 @@ mod homing_uses;
 mod lines;
 mod merge;
 mod merging;
+mod merging_times;
 mod names;
 mod paths;
 mod pause;

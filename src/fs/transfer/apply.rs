@@ -167,7 +167,7 @@ fn take_over(
     (from, source): (Ino, &Inode),
     aspects: Aspects,
 ) -> Result<()> {
-    let mut modified = aspects.content;
+    let mut modified = aspects.content || aspects.times;
     if aspects.attributes {
         inode.set_user_attributes(&source.user_attributes());
         (inode.atime, inode.btime, inode.generation) = (source.atime, source.btime, source.generation);

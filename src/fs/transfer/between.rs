@@ -19,12 +19,12 @@ pub fn between(old: &View, new: &View) -> Result<Plan, VolumeError> {
                     let ends = [(old, before), (new, now)];
                     let [before, now] = ends.map(|(view, inode)| FileAt { view, ino: diff.ino, inode });
                     let content = (diff.content || diff.resized()) && !is_same_content(before, now)?;
-                    Aspects { attributes, xattrs: diff.xattrs, content }
+                    Aspects { attributes, times: false, xattrs: diff.xattrs, content }
                 }
                 Some(_) => Aspects::ALL,
-                None => Aspects { attributes: false, xattrs: diff.xattrs, content: diff.content },
+                None => Aspects { xattrs: diff.xattrs, content: diff.content, ..Aspects::NOTHING },
             };
-            if aspects.attributes || aspects.xattrs || aspects.content {
+            if aspects != Aspects::NOTHING {
                 plan.inodes.insert(diff.ino, Takeover { from: diff.ino, aspects });
             }
         }

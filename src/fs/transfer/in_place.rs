@@ -96,7 +96,7 @@ impl PutBack<'_> {
                     && new.kind != FileType::Directory
                     && !is_same_content(here, there)?;
             }
-            self.differs.insert(diff.ino, Aspects { attributes, xattrs: diff.xattrs, content });
+            self.differs.insert(diff.ino, Aspects { attributes, times: false, xattrs: diff.xattrs, content });
             for (view, dirs) in [(target, &mut self.target_dirs), (source, &mut self.source_dirs)] {
                 let own = view.inode(diff.ino)?.filter(|inode| inode.kind == FileType::Directory);
                 let parents = names_of(view, diff.ino)?.into_iter().map(|(dir, _)| dir);
@@ -180,7 +180,7 @@ impl PutBack<'_> {
             true => self.differs.get(&wanted.ino).copied(),
             false => Some(Aspects::ALL),
         };
-        if let Some(aspects) = aspects.filter(|a| a.attributes || a.xattrs || a.content) {
+        if let Some(aspects) = aspects.filter(|a| *a != Aspects::NOTHING) {
             self.plan.inodes.insert(number, Takeover { from: wanted.ino, aspects });
         }
         if wanted.kind == FileType::Directory && self.walked.insert(wanted.ino) {
@@ -207,8 +207,7 @@ impl PutBack<'_> {
         // Its time is what it was, too.
         let mut changed = self.plan.entries.range((number, Vec::new())..);
         if reused && changed.next().is_some_and(|((dir, _), _)| *dir == number) {
-            let nothing = Aspects { attributes: false, xattrs: false, content: false };
-            let takeover = Takeover { from: wanted, aspects: nothing };
+            let takeover = Takeover { from: wanted, aspects: Aspects::NOTHING };
             self.plan.inodes.entry(number).or_insert(takeover).aspects.attributes = true;
         }
         Ok(())

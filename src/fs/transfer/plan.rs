@@ -12,8 +12,10 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Aspects {
     /// Mode, owner, flags, compression, layout, device number, times of access and creation. The time of modification too, where
-    /// the content is the same on both sides or is taken over as well.
+    /// the content lies at the same place on both sides or is taken over as well.
     pub attributes: bool,
+    /// The time of modification, wherever the content lies: whoever asks for it has found that to be the same.
+    pub times: bool,
     /// Extended attributes, access lists among them.
     pub xattrs: bool,
     /// Content of a file, target of a symbolic link; with the time of modification.
@@ -22,7 +24,10 @@ pub struct Aspects {
 
 impl Aspects {
     /// Everything.
-    pub const ALL: Aspects = Aspects { attributes: true, xattrs: true, content: true };
+    pub const ALL: Aspects = Aspects { attributes: true, times: true, xattrs: true, content: true };
+
+    /// Nothing.
+    pub const NOTHING: Aspects = Aspects { attributes: false, times: false, xattrs: false, content: false };
 }
 
 /// From which inode of the other view, and what of it.
