@@ -14,6 +14,8 @@ const SECOND: i64 = 1_000_000_000;
 const MINUTE: i64 = 60;
 const DAY: i64 = 86_400;
 const MIB: u64 = 1 << 20;
+/// More than stay however old they are.
+const GUARDS_THAT_END: usize = 10;
 
 fn guard(t: &T, reason: Reason) -> SnapshotInfo {
     let held = t.fs.past.one_at_a_time();
@@ -218,4 +220,56 @@ fn of_each_snapshot_it_is_told_why_it_stays() {
     let all = told(&t);
     assert_eq!(all.len(), starts.len() + 3);
     assert!(all[0].because.contains("taken by 'default', which is no schedule of the line any more"));
+}
+
+/// So many guards, a minute apart, in a store that has been looked at for long enough to trust its clock.
+fn guards_of_a_trusted_clock(many: usize) -> T {
+    let t = T::new();
+    t.put(ROOT, "f", b"x");
+    (0..many).for_each(|_| drop(guard(&t, Reason::Rollback)));
+    pass(&t, 90);
+    assert_eq!(guards(&t), many);
+    t
+}
+
+#[test]
+fn no_guard_ends_by_a_clock_that_nobody_has_looked_at() {
+    let t = guards_of_a_trusted_clock(20);
+    // Whoever runs schedules by hand is at it while the clock is set, so it is not looked at.
+    let running = t.fs.past.timekeeper.running.lock();
+    t.clock.set(400 * DAY * SECOND);
+    for _ in 0..5 {
+        t.clock.advance(MINUTE * SECOND);
+        t.fs.keep_schedules();
+    }
+    assert_eq!(guards(&t), 20);
+    drop(running);
+    pass(&t, 5);
+    assert_eq!(guards(&t), 20, "it was set");
+}
+
+#[test]
+fn who_looks_at_guards_waits_once_for_who_makes_snapshots() {
+    const LINES: usize = 8;
+    let t = guards_of_a_trusted_clock(1);
+    let first = t.fs.snapshots()[0].id;
+    for n in 0..LINES {
+        let root = t.fs.create_line(format!("c{n}").as_bytes(), first).unwrap();
+        let head = t.fs.heads.at(root).unwrap();
+        let held = t.fs.past.one_at_a_time();
+        (0..GUARDS_THAT_END).for_each(|_| drop(t.fs.past.guard(&head, &Reason::Undo.into(), &held).unwrap()));
+    }
+    let all = || t.fs.volume().lines().iter().map(|l| t.fs.volume().own_snapshots(l.id).len()).sum::<usize>();
+    let before = all();
+    t.clock.advance(31 * DAY * SECOND);
+    let held = t.fs.past.one_at_a_time();
+    let begun = std::time::Instant::now();
+    t.fs.keep_schedules();
+    let waited = begun.elapsed();
+    assert!(waited < std::time::Duration::from_millis(2000), "{waited:?}");
+    assert_eq!(all(), before);
+    drop(held);
+    // It is not long until it is looked again.
+    pass(&t, 3);
+    assert!(all() < before);
 }
