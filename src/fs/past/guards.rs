@@ -5,7 +5,8 @@
 //!
 //! Before a write fails for want of space they go as well, after everything else that goes by itself: of all lines the oldest first, and last
 //! of all the newest of each line, which is what `undo` goes back to. Nobody may have another way back from what was done a moment ago, so that
-//! one stays for an hour whatever is wanted. What somebody has renamed, holds or reads is left alone, and so is what a trial or a command that goes on needs.
+//! one stays for an hour whatever is wanted. What somebody has renamed, holds or reads is left alone, and so is what a trial or a command that goes on needs;
+//! and what a clone is compared with, which would bring nothing back.
 
 use super::snapdir::Past;
 use crate::format::ViewId;
@@ -114,7 +115,7 @@ impl Past {
     pub fn others_of(&self, line: &LineRecord, now: i64) -> Vec<OtherSnapshot> {
         let volume = &self.commits.heads.volume;
         let is_trusted = self.timekeeper.seen.lock().clock.is_trusted();
-        let own = volume.own_snapshots(line.id);
+        let (own, bases) = (volume.own_snapshots(line.id), volume.bases());
         let guards: Vec<SnapshotInfo> = own.iter().filter(|s| is_guard(s)).cloned().collect();
         let (newest, ended) = (newest(&guards), ended(&guards, now, is_trusted));
         let has = |some: &[SnapshotInfo], s: &SnapshotInfo| some.iter().any(|other| other.id == s.id);
@@ -139,6 +140,10 @@ impl Past {
                 _ if reason == Reason::MassDeletion => {
                     "what was there before a mass deletion: the last of these stay; it goes when space is wanted".into()
                 }
+                _ if is_guard(&s) && bases.contains(&s.id) => format!(
+                    "a guard that a clone is compared with: it stays for {} days, the last {GUARDS_LAST} longer, and does not go for space",
+                    GUARD_SECS / 86_400
+                ),
                 _ if has(newest, &s) => {
                     "the newest guard or step: it goes last of all when space is wanted, and not within an hour".into()
                 }

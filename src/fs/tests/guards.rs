@@ -273,3 +273,33 @@ fn who_looks_at_guards_waits_once_for_who_makes_snapshots() {
     pass(&t, 3);
     assert!(all() < before);
 }
+
+#[test]
+fn what_a_clone_is_compared_with_is_not_given_up_for_space() {
+    const EACH: u64 = 19 * MIB;
+    let t = T::with(128 * MIB, FsOptions::default());
+    t.put(ROOT, "big", &bytes(1, EACH as usize));
+    t.fs.commit().unwrap();
+    guard(&t, Reason::Restore);
+    let base = guard(&t, Reason::After);
+    let clone = t.fs.create_line(b"c", base.id).unwrap();
+    // Nobody but the guards has what was there before.
+    for (n, root) in [(2, ROOT), (3, clone)] {
+        let file = t.open(t.find(root, "big").unwrap(), RW);
+        t.write(file, 0, &bytes(n, EACH as usize));
+        t.fs.release(file.0, file.1);
+        t.fs.commit().unwrap();
+    }
+    pass(&t, 61);
+    assert!(t.fs.may_free() < MIB, "{}", t.fs.may_free());
+    let told = t.fs.rule_others(MAIN).unwrap();
+    assert!(told[1].because.starts_with("a guard that a clone is compared with"), "{told:?}");
+    fill(&t, "fills it");
+    assert_eq!(guards(&t), 2, "nothing went that brings nothing back");
+    // Once nobody is compared with it any more, it does.
+    t.fs.drop_clone(b"c").unwrap();
+    pass(&t, 1);
+    assert!(fill(&t, "and more") + 3 * MIB >= 2 * EACH);
+    assert_eq!(guards(&t), 0);
+    t.prove();
+}
