@@ -1,6 +1,6 @@
 //! Room for those who write: before a change fails for want of space, something goes, and always in the same order. First the point
 //! behind the trip wire if few files have gone since: it is made anew within a second. Then the trash, what was deleted first first; then
-//! snapshots that schedules took, as few as are enough; then those that the trip wire kept, then guards and steps, the newest of a line last;
+//! snapshots that schedules took, as few as are enough; then those that the trip wire kept, then guards and steps, the newest guard and the newest step of a line last;
 //! and last the trip wire's points, unless snapshots would not be enough without them.
 //!
 //! Which may go is said in one place (`Past::keeps_from_going`), and in which order by `schedule`: first what no rule keeps, then the

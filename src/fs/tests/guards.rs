@@ -5,7 +5,7 @@ use super::*;
 use crate::fixtures::bytes;
 use crate::format::LineId;
 use crate::format::provenance::{Provenance, Reason};
-use crate::fs::{HoldTerms, OpenForWriting, Switched};
+use crate::fs::{HoldTerms, OpenForWriting, Switched, Undoable};
 use crate::schedule::parse_rules;
 use crate::volume::SnapshotInfo;
 
@@ -196,6 +196,7 @@ fn of_each_snapshot_it_is_told_why_it_stays() {
     guard(&t, Reason::MassDeletion);
     t.fs.begin_trial(ROOT, &Reason::Trial.into(), Box::new(|| false)).unwrap();
     t.fs.take_step(ROOT, &Reason::Step.into(), 9, Box::new(|| false)).unwrap();
+    t.fs.take_step(ROOT, &Reason::Step.into(), 9, Box::new(|| false)).unwrap();
     guard(&t, Reason::Restore);
     guard(&t, Reason::After);
     let told = |t: &T| t.fs.rule_others(MAIN).unwrap();
@@ -208,8 +209,9 @@ fn of_each_snapshot_it_is_told_why_it_stays() {
         "what was there before a mass deletion",
         "it is what a command or a trial goes on from",
         "a step: ",
-        "the newest guard or step",
-        "the newest guard or step",
+        "the newest step: ",
+        "the newest guard: ",
+        "the newest guard: ",
     ];
     assert_eq!(all.len(), starts.len());
     for (other, start) in all.iter().zip(starts) {
@@ -301,5 +303,33 @@ fn what_a_clone_is_compared_with_is_not_given_up_for_space() {
     pass(&t, 1);
     assert!(fill(&t, "and more") + 3 * MIB >= 2 * EACH);
     assert_eq!(guards(&t), 0);
+    t.prove();
+}
+
+#[test]
+fn a_step_does_not_take_the_place_of_what_undo_goes_back_to() {
+    const EACH: u64 = 19 * MIB;
+    let t = T::with(128 * MIB, FsOptions::default());
+    let step = || t.fs.take_step(ROOT, &Reason::Step.into(), 9, Box::new(|| false)).unwrap();
+    t.put(ROOT, "small", b"x");
+    t.snapshot("base");
+    t.put(ROOT, "big", &bytes(1, EACH as usize));
+    t.fs.commit().unwrap();
+    let guard = back(&t, b"base");
+    let first = step();
+    look(&t);
+    fill(&t, "fills it");
+    let left = names(&t);
+    assert!(left.contains(&guard.name) && left.contains(&first.name), "{left:?}");
+    assert!(matches!(t.fs.last_undoable(ROOT).unwrap(), Some(Undoable::Switch(to)) if to.id == guard.id));
+    // Each has an hour of its own.
+    let large = t.find(ROOT, "fills it").unwrap();
+    t.fs.unlink(&USER, ROOT, b"fills it").unwrap();
+    t.fs.forget(large);
+    pass(&t, 50);
+    let second = step();
+    pass(&t, 15);
+    fill(&t, "fills it again");
+    assert_eq!(names(&t), [b"base".to_vec(), second.name]);
     t.prove();
 }
