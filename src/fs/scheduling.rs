@@ -162,16 +162,21 @@ impl Fs {
             self.past.room.end();
             return false;
         }
-        let now = moment(&self.heads.clock);
         if lines.iter().all(|l| l.schedules.iter().all(|s| s.by_hand)) {
+            let now = moment(&self.heads.clock);
             // What is run by hand is remembered as well, and how the clock goes.
-            if let Some(_running) = self.past.timekeeper.running.try_lock() {
+            let running = self.past.timekeeper.running.try_lock();
+            if running.is_some() {
                 self.look(&lines, now);
             }
-            self.tend_space(now);
+            let is_seen = running.is_some();
+            drop(running);
+            self.tend_space(now, is_seen);
             return false;
         }
         let _running = self.past.timekeeper.running.lock();
+        // Whoever had it may have had it for long.
+        let now = moment(&self.heads.clock);
         self.look(&lines, now);
         let mut more = false;
         for (line, schedule) in each(&lines).filter(|(_, schedule)| !schedule.by_hand) {
@@ -184,14 +189,15 @@ impl Fs {
                 Err(e) => self.note(line.id, schedule, Some(format!("cannot delete a snapshot: {e}"))),
             }
         }
-        self.tend_space(now);
+        self.tend_space(now, true);
         more
     }
 
-    /// What there is to do besides schedules: guards that have been there for long enough, and what may be had when space is wanted.
-    fn tend_space(&self, now: (i64, Duration)) {
-        if let Err(e) = self.past.keep_guards(now) {
-            log::warn!("guards that are old cannot be deleted: {e}");
+    /// What there is to do besides schedules: guards that have been there for long enough, if the clock was looked at for this moment, and
+    /// what may be had when space is wanted.
+    fn tend_space(&self, now: (i64, Duration), is_seen: bool) {
+        if is_seen {
+            self.past.keep_guards(now);
         }
         if let Err(e) = self.past.count_room(now.1) {
             log::warn!("what automatic snapshots hold is not known: {e}");

@@ -20,7 +20,7 @@ use crate::format::{Generation, LineId, ViewId};
 use crate::limits::NAME_BYTES_MAX;
 use crate::tree::Child;
 use crate::volume::view::LineHold;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// Records that making, switching or ending a line changes besides those of its snapshots: its own, those of two heads, and
 /// those of a point.
@@ -396,6 +396,11 @@ impl Volume {
     /// The views that lines began as.
     pub fn origins(&self) -> BTreeSet<ViewId> {
         self.state.read().lines.records().filter_map(|line| line.origin).collect()
+    }
+
+    /// The snapshots that lines are compared with: deleting one brings nothing back before that ends.
+    pub fn bases(&self) -> HashSet<ViewId> {
+        self.state.read().lines.bases()
     }
 
     /// Deletes a line, which is not the main line, with its snapshots; `Held` while one of these is held. Lines that were made from these stay.

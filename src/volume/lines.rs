@@ -334,6 +334,11 @@ impl Lines {
         self.bases.contains_key(&id)
     }
 
+    /// What lines are compared with.
+    pub fn bases(&self) -> HashSet<ViewId> {
+        self.bases.keys().copied().collect()
+    }
+
     /// What lines are compared with as of the newest freeze.
     pub fn frozen_bases(&self) -> HashSet<ViewId> {
         self.frozen.values().filter_map(|record| record.base).collect()

@@ -191,7 +191,8 @@ impl Volume {
             plan.put_off();
         }
         let mut state = self.turn();
-        let mut held_up = self.removals.begin();
+        // A commit that takes out nothing is no deletion, and no pause of one.
+        let mut held_up = (!plan.is_empty()).then(|| self.removals.begin());
         let s = state.alone();
         s.history.appended();
         for (id, ptr) in removal.written {
@@ -202,7 +203,7 @@ impl Volume {
             s.lines.origin_gone(gone, below, lines);
         }
         (removed.records, removed.removed) = s.history.take_records();
-        held_up.views = removed.removed.len();
+        held_up.iter_mut().for_each(|held_up| held_up.views = removed.removed.len());
         for gone in &removed.removed {
             s.roots.remove(gone);
         }

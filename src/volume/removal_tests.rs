@@ -283,3 +283,17 @@ fn a_sweep_on_a_full_store_waits_for_room_and_fails_no_commit() {
     assert!(small.volume.space().used + own < before, "it was swept");
     small.is_right();
 }
+
+/// What is told of pauses is about deletions: a commit that takes nothing out is none.
+#[test]
+fn a_commit_that_deletes_nothing_is_no_pause_of_a_deletion() {
+    let volume = Volume::made_on(Arc::new(Memory::new(64 << 20)));
+    let commit = || {
+        volume.commit(&mut |_| Ok(())).unwrap();
+    };
+    commit();
+    let before = volume.removal_pauses();
+    (0..4).for_each(|_| commit());
+    assert_eq!(volume.removal_pauses(), before);
+    assert_eq!(before, crate::volume::RemovalPauses::default());
+}

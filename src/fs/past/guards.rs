@@ -4,15 +4,15 @@
 //! all: those that are too many are the oldest. How many steps there are is said by who makes them (`trials`).
 //!
 //! Before a write fails for want of space they go as well, after everything else that goes by itself: of all lines the oldest first, and last
-//! of all the newest of each line, which is what `undo` goes back to. Nobody may have another way back from what was done a moment ago, so that
-//! one stays for an hour whatever is wanted. What somebody has renamed, holds or reads is left alone, and so is what a trial or a command that goes on needs.
+//! of all the newest guard of each line, which is what `undo` goes back to, and its newest step. Nobody may have another way back from what was
+//! done a moment ago, so each of these stays for an hour whatever is wanted. What somebody has renamed, holds or reads is left alone, and so is what a trial or a command that goes on needs;
+//! and what a clone is compared with, which would bring nothing back.
 
 use super::snapdir::Past;
 use crate::format::ViewId;
 use crate::format::line::LineRecord;
 use crate::format::provenance::Reason;
 use crate::fs::heads::{Head, RollingPoint};
-use crate::ops::Result;
 use crate::volume::SnapshotInfo;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ const GUARDS_MAX: usize = 64;
 const GUARDS_LAST: usize = 8;
 /// And those before for so many seconds.
 const GUARD_SECS: i64 = 30 * 86_400;
-/// So long the newest of a line stays whatever is wanted: time that has really passed, of this mount for those of before.
+/// So long the newest guard of a line stays, and its newest step, whatever is wanted: time that has really passed, of this mount for those of before.
 const YOUNG: Duration = Duration::from_secs(3600);
 /// It is looked whether some are to go no more often than this, and if nothing has changed so often.
 const LOOK_INTERVAL: Duration = Duration::from_secs(60);
@@ -47,15 +47,15 @@ pub struct OtherSnapshot {
 
 impl Past {
     /// Deletes guards of which there are too many, or that are too old by a clock that is trusted. For a timer that asks often, by the time
-    /// of day and what has passed.
-    pub fn keep_guards(&self, (now, passed): (i64, Duration)) -> Result<()> {
+    /// of day and what has passed, once the clock was looked at for this moment.
+    pub fn keep_guards(&self, (now, passed): (i64, Duration)) {
         let changes = self.room.changes.load(SeqCst);
         let mut guards = self.guards.lock();
         let is_over = |(at, of): (Duration, u64)| {
             passed >= at + if of == changes { LOOK_AT_REST_INTERVAL } else { LOOK_INTERVAL }
         };
         if !guards.looked.is_none_or(is_over) {
-            return Ok(());
+            return;
         }
         guards.looked = Some((passed, changes));
         drop(guards);
@@ -67,12 +67,23 @@ impl Past {
                 go.truncate(GONE_AT_ONCE);
                 self.guards.lock().looked = None;
             }
-            let gone = self.drop_scheduled(&head, &go, PATIENCE)?.gone;
-            if !gone.is_empty() {
-                log::info!("{} old guards were deleted", gone.len());
+            let dropped = match self.drop_scheduled(&head, &go, PATIENCE) {
+                Ok(dropped) => dropped,
+                // Those of other lines may go all the same.
+                Err(e) => {
+                    log::warn!("guards that are old cannot be deleted: {e}");
+                    continue;
+                }
+            };
+            if !dropped.gone.is_empty() {
+                log::info!("{} old guards were deleted", dropped.gone.len());
+            }
+            if dropped.is_held_off {
+                // Whoever waits for this look does not wait for each line; the next is as if something had changed.
+                self.guards.lock().looked = Some((passed, changes.wrapping_sub(1)));
+                break;
             }
         }
-        Ok(())
     }
 
     /// What of them may go when nothing else is left that gives space, once these points are let go of: first what goes first.
@@ -83,14 +94,13 @@ impl Past {
         let is_old = self.are_old(ids, passed);
         let (mut go, mut last) = (Vec::new(), Vec::new());
         for (head, all) in of_all {
-            let newest = newest(&all).len();
-            let before = all.len() - newest;
+            let newest = Newest::of(&all);
             // What was made last tells how old both are.
-            let may_newest = all.last().is_some_and(|s| is_old(s.id));
-            for (i, s) in all.into_iter().enumerate() {
-                let may_go = i < before || may_newest;
-                if may_go && self.keeps_guard(&s, without).is_none() {
-                    let list = if i < before { &mut go } else { &mut last };
+            let may_go_last = |ids: &[ViewId]| ids.last().is_some_and(|id| is_old(*id));
+            for s in all {
+                let of = newest.those_with(s.id);
+                if of.is_none_or(may_go_last) && self.keeps_guard(&s, without).is_none() {
+                    let list = if of.is_none() { &mut go } else { &mut last };
                     list.push((head.clone(), s));
                 }
             }
@@ -104,9 +114,9 @@ impl Past {
     pub fn others_of(&self, line: &LineRecord, now: i64) -> Vec<OtherSnapshot> {
         let volume = &self.commits.heads.volume;
         let is_trusted = self.timekeeper.seen.lock().clock.is_trusted();
-        let own = volume.own_snapshots(line.id);
+        let (own, bases) = (volume.own_snapshots(line.id), volume.bases());
         let guards: Vec<SnapshotInfo> = own.iter().filter(|s| is_guard(s)).cloned().collect();
-        let (newest, ended) = (newest(&guards), ended(&guards, now, is_trusted));
+        let (newest, ended) = (Newest::of(&guards), ended(&guards, now, is_trusted));
         let has = |some: &[SnapshotInfo], s: &SnapshotInfo| some.iter().any(|other| other.id == s.id);
         let mut all = Vec::new();
         for s in own {
@@ -129,10 +139,17 @@ impl Past {
                 _ if reason == Reason::MassDeletion => {
                     "what was there before a mass deletion: the last of these stay; it goes when space is wanted".into()
                 }
-                _ if has(newest, &s) => {
-                    "the newest guard or step: it goes last of all when space is wanted, and not within an hour".into()
+                _ if is_guard(&s) && bases.contains(&s.id) => format!(
+                    "a guard that a clone is compared with: it stays for {} days, the last {GUARDS_LAST} longer, and does not go for space",
+                    GUARD_SECS / 86_400
+                ),
+                _ if newest.guards.contains(&s.id) => {
+                    "the newest guard: it goes last of all when space is wanted, and not within an hour".into()
                 }
-                _ if matches!(reason, Reason::Step | Reason::Trial) => {
+                _ if newest.step.contains(&s.id) => {
+                    "the newest step: it goes last of all when space is wanted, and not within an hour".into()
+                }
+                _ if is_step(&s) => {
                     "a step: it goes when there are too many newer ones, or space is wanted".into()
                 }
                 _ if is_guard(&s) => format!(
@@ -160,8 +177,7 @@ impl Past {
     /// Why one may not go by itself now, in words behind "it is".
     fn keeps_guard(&self, s: &SnapshotInfo, without: &[RollingPoint]) -> Option<&'static str> {
         let is_needed = || {
-            let of_step = matches!(s.provenance.reason, Reason::Step | Reason::Trial);
-            of_step && (self.under_way.needs(s.id) || self.has_clone(s.id))
+            is_step(s) && (self.under_way.needs(s.id) || self.has_clone(s.id))
         };
         let needed = || is_needed().then_some("what a command or a trial goes on from");
         self.keeps_from_going_without(s, without).or_else(needed)
@@ -189,19 +205,44 @@ fn is_guard(s: &SnapshotInfo) -> bool {
     !others && !s.is_received && has_automatic_name(s)
 }
 
-/// Those of the last that was done: one, or the two between which a change lies.
-fn newest(all: &[SnapshotInfo]) -> &[SnapshotInfo] {
-    match all {
-        [.., before, last] if last.provenance.reason == Reason::After && before.id.0 + 1 == last.id.0 => {
-            &all[all.len() - 2..]
-        }
-        all => &all[all.len().saturating_sub(1)..],
+/// What goes last of a line.
+struct Newest {
+    /// What `undo` goes back to: one, or the two between which a change lies.
+    guards: Vec<ViewId>,
+    /// What was there before the last command.
+    step: Vec<ViewId>,
+}
+
+impl Newest {
+    /// Of all guards and steps of a line, oldest first.
+    fn of(all: &[SnapshotInfo]) -> Newest {
+        let guards: Vec<&SnapshotInfo> = all.iter().filter(|s| !is_step(s)).collect();
+        let guards = match guards[..] {
+            [.., before, last]
+                if last.provenance.reason == Reason::After && before.id.0 + 1 == last.id.0 =>
+            {
+                vec![before.id, last.id]
+            }
+            _ => guards.last().map(|s| s.id).into_iter().collect(),
+        };
+        // That of a trial goes with its clone.
+        let step = all.iter().rfind(|s| s.provenance.reason == Reason::Step);
+        Newest { guards, step: step.map(|s| s.id).into_iter().collect() }
     }
+
+    /// Those of them among which this is.
+    fn those_with(&self, id: ViewId) -> Option<&[ViewId]> {
+        [&self.guards[..], &self.step].into_iter().find(|ids| ids.contains(&id))
+    }
+}
+
+/// True of what was made for a command that was run or tried.
+fn is_step(s: &SnapshotInfo) -> bool {
+    matches!(s.provenance.reason, Reason::Step | Reason::Trial)
 }
 
 /// Those that stay no longer, oldest first.
 fn ended(all: &[SnapshotInfo], now: i64, is_trusted: bool) -> Vec<SnapshotInfo> {
-    let is_step = |s: &SnapshotInfo| matches!(s.provenance.reason, Reason::Step | Reason::Trial);
     let guards: Vec<&SnapshotInfo> = all.iter().filter(|s| !is_step(s)).collect();
     let is_old = |s: &SnapshotInfo| is_trusted && now.saturating_sub(s.created.0) > GUARD_SECS;
     let ends = |(i, s): &(usize, &&SnapshotInfo)| {

@@ -1,10 +1,11 @@
 //! Room for those who write: before a change fails for want of space, something goes, and always in the same order. First the point
 //! behind the trip wire if few files have gone since: it is made anew within a second. Then the trash, what was deleted first first; then
-//! snapshots that schedules took, as few as are enough; then those that the trip wire kept, then guards and steps, the newest of a line last;
+//! snapshots that schedules took, as few as are enough; then those that the trip wire kept, then guards and steps, the newest guard and the newest step of a line last;
 //! and last the trip wire's points, unless snapshots would not be enough without them.
 //!
 //! Which may go is said in one place (`Past::keeps_from_going`), and in which order by `schedule`: first what no rule keeps, then the
-//! coarsest class, of all schedules together; the last of each never. Schedules that are run by hand keep what they took. Only what
+//! coarsest class, of all schedules together; the last of each never, nor what a clone is compared with, which would bring nothing back
+//! before the clone goes. Schedules that are run by hand keep what they took. Only what
 //! together brings back what is wanted goes: a change that would be refused all the same costs no history.
 //!
 //! Whoever waits here holds nothing, and one at a time lets something go; the others find that room was made. What may be had so is known ahead,
@@ -394,7 +395,10 @@ impl Past {
         all.sort_by_key(|(first, (_, s))| (*first, s.id));
         let kept_before = self.may_go_of_kept(points).into_iter();
         let guards = self.may_go_of_guards(points);
-        all.into_iter().map(|(_, may_go)| may_go).chain(kept_before).chain(guards).collect()
+        let all = all.into_iter().map(|(_, may_go)| may_go).chain(kept_before).chain(guards);
+        // What a clone is compared with brings nothing back.
+        let bases = heads.volume.bases();
+        all.filter(|(_, s)| !bases.contains(&s.id)).collect()
     }
 }
 

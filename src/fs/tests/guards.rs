@@ -5,7 +5,7 @@ use super::*;
 use crate::fixtures::bytes;
 use crate::format::LineId;
 use crate::format::provenance::{Provenance, Reason};
-use crate::fs::{HoldTerms, OpenForWriting, Switched};
+use crate::fs::{HoldTerms, OpenForWriting, Switched, Undoable};
 use crate::schedule::parse_rules;
 use crate::volume::SnapshotInfo;
 
@@ -14,6 +14,8 @@ const SECOND: i64 = 1_000_000_000;
 const MINUTE: i64 = 60;
 const DAY: i64 = 86_400;
 const MIB: u64 = 1 << 20;
+/// More than stay however old they are.
+const GUARDS_THAT_END: usize = 10;
 
 fn guard(t: &T, reason: Reason) -> SnapshotInfo {
     let held = t.fs.past.one_at_a_time();
@@ -194,6 +196,7 @@ fn of_each_snapshot_it_is_told_why_it_stays() {
     guard(&t, Reason::MassDeletion);
     t.fs.begin_trial(ROOT, &Reason::Trial.into(), Box::new(|| false)).unwrap();
     t.fs.take_step(ROOT, &Reason::Step.into(), 9, Box::new(|| false)).unwrap();
+    t.fs.take_step(ROOT, &Reason::Step.into(), 9, Box::new(|| false)).unwrap();
     guard(&t, Reason::Restore);
     guard(&t, Reason::After);
     let told = |t: &T| t.fs.rule_others(MAIN).unwrap();
@@ -206,8 +209,9 @@ fn of_each_snapshot_it_is_told_why_it_stays() {
         "what was there before a mass deletion",
         "it is what a command or a trial goes on from",
         "a step: ",
-        "the newest guard or step",
-        "the newest guard or step",
+        "the newest step: ",
+        "the newest guard: ",
+        "the newest guard: ",
     ];
     assert_eq!(all.len(), starts.len());
     for (other, start) in all.iter().zip(starts) {
@@ -218,4 +222,114 @@ fn of_each_snapshot_it_is_told_why_it_stays() {
     let all = told(&t);
     assert_eq!(all.len(), starts.len() + 3);
     assert!(all[0].because.contains("taken by 'default', which is no schedule of the line any more"));
+}
+
+/// So many guards, a minute apart, in a store that has been looked at for long enough to trust its clock.
+fn guards_of_a_trusted_clock(many: usize) -> T {
+    let t = T::new();
+    t.put(ROOT, "f", b"x");
+    (0..many).for_each(|_| drop(guard(&t, Reason::Rollback)));
+    pass(&t, 90);
+    assert_eq!(guards(&t), many);
+    t
+}
+
+#[test]
+fn no_guard_ends_by_a_clock_that_nobody_has_looked_at() {
+    let t = guards_of_a_trusted_clock(20);
+    // Whoever runs schedules by hand is at it while the clock is set, so it is not looked at.
+    let running = t.fs.past.timekeeper.running.lock();
+    t.clock.set(400 * DAY * SECOND);
+    for _ in 0..5 {
+        t.clock.advance(MINUTE * SECOND);
+        t.fs.keep_schedules();
+    }
+    assert_eq!(guards(&t), 20);
+    drop(running);
+    pass(&t, 5);
+    assert_eq!(guards(&t), 20, "it was set");
+}
+
+#[test]
+fn who_looks_at_guards_waits_once_for_who_makes_snapshots() {
+    const LINES: usize = 8;
+    let t = guards_of_a_trusted_clock(1);
+    let first = t.fs.snapshots()[0].id;
+    for n in 0..LINES {
+        let root = t.fs.create_line(format!("c{n}").as_bytes(), first).unwrap();
+        let head = t.fs.heads.at(root).unwrap();
+        let held = t.fs.past.one_at_a_time();
+        (0..GUARDS_THAT_END).for_each(|_| drop(t.fs.past.guard(&head, &Reason::Undo.into(), &held).unwrap()));
+    }
+    let all = || t.fs.volume().lines().iter().map(|l| t.fs.volume().own_snapshots(l.id).len()).sum::<usize>();
+    let before = all();
+    t.clock.advance(31 * DAY * SECOND);
+    let held = t.fs.past.one_at_a_time();
+    let begun = std::time::Instant::now();
+    t.fs.keep_schedules();
+    let waited = begun.elapsed();
+    assert!(waited < std::time::Duration::from_millis(2000), "{waited:?}");
+    assert_eq!(all(), before);
+    drop(held);
+    // It is not long until it is looked again.
+    pass(&t, 3);
+    assert!(all() < before);
+}
+
+#[test]
+fn what_a_clone_is_compared_with_is_not_given_up_for_space() {
+    const EACH: u64 = 19 * MIB;
+    let t = T::with(128 * MIB, FsOptions::default());
+    t.put(ROOT, "big", &bytes(1, EACH as usize));
+    t.fs.commit().unwrap();
+    guard(&t, Reason::Restore);
+    let base = guard(&t, Reason::After);
+    let clone = t.fs.create_line(b"c", base.id).unwrap();
+    // Nobody but the guards has what was there before.
+    for (n, root) in [(2, ROOT), (3, clone)] {
+        let file = t.open(t.find(root, "big").unwrap(), RW);
+        t.write(file, 0, &bytes(n, EACH as usize));
+        t.fs.release(file.0, file.1);
+        t.fs.commit().unwrap();
+    }
+    pass(&t, 61);
+    assert!(t.fs.may_free() < MIB, "{}", t.fs.may_free());
+    let told = t.fs.rule_others(MAIN).unwrap();
+    assert!(told[1].because.starts_with("a guard that a clone is compared with"), "{told:?}");
+    fill(&t, "fills it");
+    assert_eq!(guards(&t), 2, "nothing went that brings nothing back");
+    // Once nobody is compared with it any more, it does.
+    t.fs.drop_clone(b"c").unwrap();
+    pass(&t, 1);
+    assert!(fill(&t, "and more") + 3 * MIB >= 2 * EACH);
+    assert_eq!(guards(&t), 0);
+    t.prove();
+}
+
+#[test]
+fn a_step_does_not_take_the_place_of_what_undo_goes_back_to() {
+    const EACH: u64 = 19 * MIB;
+    let t = T::with(128 * MIB, FsOptions::default());
+    let step = || t.fs.take_step(ROOT, &Reason::Step.into(), 9, Box::new(|| false)).unwrap();
+    t.put(ROOT, "small", b"x");
+    t.snapshot("base");
+    t.put(ROOT, "big", &bytes(1, EACH as usize));
+    t.fs.commit().unwrap();
+    let guard = back(&t, b"base");
+    let first = step();
+    look(&t);
+    fill(&t, "fills it");
+    let left = names(&t);
+    assert!(left.contains(&guard.name) && left.contains(&first.name), "{left:?}");
+    assert!(matches!(t.fs.last_undoable(ROOT).unwrap(), Some(Undoable::Switch(to)) if to.id == guard.id));
+    // Each has an hour of its own.
+    let large = t.find(ROOT, "fills it").unwrap();
+    t.fs.unlink(&USER, ROOT, b"fills it").unwrap();
+    t.fs.forget(large);
+    pass(&t, 50);
+    let second = step();
+    pass(&t, 15);
+    fill(&t, "fills it again");
+    assert_eq!(names(&t), [b"base".to_vec(), second.name]);
+    t.prove();
 }
