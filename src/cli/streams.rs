@@ -415,13 +415,10 @@ fn send_to(
     let was_opened = matches!(from, StoreEnd::Opened(_));
     from.close()?;
     let (done, noted) = done?;
-    if let Some(noted) = noted.filter(|_| was_opened) {
-        if let Err(f) = note_unmounted(backend, target, &noted) {
-            eprintln!(
-                "snapfs: the copy is whole, but nothing is noted of it in {}: {f}",
-                names::shown(target)
-            );
-        }
+    if let Some(noted) = noted.filter(|_| was_opened)
+        && let Err(f) = note_unmounted(backend, target, &noted)
+    {
+        eprintln!("snapfs: the copy is whole, but nothing is noted of it in {}: {f}", names::shown(target));
     }
     Ok(done)
 }

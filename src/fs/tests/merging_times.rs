@@ -87,7 +87,7 @@ fn a_time_is_brought_to_what_was_taken_over_before() {
 
 #[test]
 fn a_time_stays_where_the_other_side_only_took_over() {
-    both_ways(|t, way, back, [giver, getter]| {
+    both_ways(|t, way, back, [giver, _]| {
         write(t, giver, 2);
         settle(t);
         assert!(bring(t, way).unwrap().guards.is_some());
