@@ -176,9 +176,7 @@ impl Past {
 
     /// Why one may not go by itself now, in words behind "it is".
     fn keeps_guard(&self, s: &SnapshotInfo, without: &[RollingPoint]) -> Option<&'static str> {
-        let is_needed = || {
-            is_step(s) && (self.under_way.needs(s.id) || self.has_clone(s.id))
-        };
+        let is_needed = || is_step(s) && (self.under_way.needs(s.id) || self.has_clone(s.id));
         let needed = || is_needed().then_some("what a command or a trial goes on from");
         self.keeps_from_going_without(s, without).or_else(needed)
     }
@@ -218,9 +216,7 @@ impl Newest {
     fn of(all: &[SnapshotInfo]) -> Newest {
         let guards: Vec<&SnapshotInfo> = all.iter().filter(|s| !is_step(s)).collect();
         let guards = match guards[..] {
-            [.., before, last]
-                if last.provenance.reason == Reason::After && before.id.0 + 1 == last.id.0 =>
-            {
+            [.., before, last] if last.provenance.reason == Reason::After && before.id.0 + 1 == last.id.0 => {
                 vec![before.id, last.id]
             }
             _ => guards.last().map(|s| s.id).into_iter().collect(),
