@@ -5,13 +5,15 @@
 //!
 //! Before a write fails for want of space they go as well, after everything else that goes by itself: of all lines the oldest first, and last
 //! of all the newest guard of each line, which is what `undo` goes back to, and its newest step. Nobody may have another way back from what was
-//! done a moment ago, so each of these stays for an hour whatever is wanted. What somebody has renamed, holds or reads is left alone, and so is what a trial or a command that goes on needs;
+//! done a moment ago, so each of these stays for an hour whatever is wanted. That guard stays as well while an older one does to which `undo`
+//! would go back without it: what it took back then would be more than what was done last. What somebody has renamed, holds or reads is left alone, and so is what a trial or a command that goes on needs;
 //! and what a clone is compared with, which would bring nothing back.
 
 use super::snapdir::Past;
-use crate::format::ViewId;
+use super::undo::{has_automatic_name, undoable_of};
 use crate::format::line::LineRecord;
 use crate::format::provenance::Reason;
+use crate::format::{LineId, ViewId};
 use crate::fs::heads::{Head, RollingPoint};
 use crate::volume::SnapshotInfo;
 use std::collections::HashMap;
@@ -96,7 +98,9 @@ impl Past {
         for (head, all) in of_all {
             let newest = Newest::of(&all);
             // What was made last tells how old both are.
-            let may_go_last = |ids: &[ViewId]| ids.last().is_some_and(|id| is_old(*id));
+            let is_old = |ids: &[ViewId]| ids.last().is_some_and(|id| is_old(*id));
+            let leaves_older = is_old(&newest.guards) && self.leaves_older(head.line, without);
+            let may_go_last = |ids: &[ViewId]| is_old(ids) && !(leaves_older && ids == newest.guards);
             for s in all {
                 let of = newest.those_with(s.id);
                 if of.is_none_or(may_go_last) && self.keeps_guard(&s, without).is_none() {
@@ -108,6 +112,15 @@ impl Past {
         go.sort_by_key(|(_, s): &(Arc<Head>, SnapshotInfo)| s.id);
         last.sort_by_key(|(_, s): &(Arc<Head>, SnapshotInfo)| s.id);
         go.into_iter().chain(last).collect()
+    }
+
+    /// True if an undo would go back to something once all guards of a line have gone that may.
+    fn leaves_older(&self, line: LineId, without: &[RollingPoint]) -> bool {
+        let volume = &self.commits.heads.volume;
+        let bases = volume.bases();
+        let mut left = volume.own_snapshots(line);
+        left.retain(|s| !is_guard(s) || bases.contains(&s.id) || self.keeps_guard(s, without).is_some());
+        undoable_of(left).is_some()
     }
 
     /// What is to become of all snapshots of a line's own but those that its schedules took, oldest first.
@@ -144,7 +157,7 @@ impl Past {
                     GUARD_SECS / 86_400
                 ),
                 _ if newest.guards.contains(&s.id) => {
-                    "the newest guard: it goes last of all when space is wanted, and not within an hour".into()
+                    "the newest guard: it goes last of all when space is wanted, not within an hour, nor before an older one that undo would go back to".into()
                 }
                 _ if newest.step.contains(&s.id) => {
                     "the newest step: it goes last of all when space is wanted, and not within an hour".into()
@@ -189,11 +202,6 @@ impl Past {
         guards.first.clone_from(&first);
         move |id| first.get(&id).is_some_and(|at| passed.saturating_sub(*at) >= YOUNG)
     }
-}
-
-/// True of what has the name that it was given by itself: who renames one wants to have it.
-fn has_automatic_name(s: &SnapshotInfo) -> bool {
-    s.provenance.reason.name_prefix().is_some_and(|prefix| s.name.starts_with(prefix.as_bytes()))
 }
 
 /// True of a guard or step of this store's that nobody has made his.

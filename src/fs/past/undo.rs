@@ -3,6 +3,10 @@
 //! A guard of a rollback, or of an undo of one, is gone back to by another rollback, which makes a guard again: what is undone
 //! twice is done again. What was changed at once lies between two guards, and is taken back by another such change. What was deleted
 //! comes back from the trash, and is not deleted again by another undo.
+//!
+//! What was done last is told by the guards that are there, so the newest of them that go by themselves goes last (`guards`). One that
+//! somebody has renamed is his: it may be there long after those that came later have gone, so nothing is taken back by it, nor by what is
+//! older.
 
 use super::rollback::{OpenForWriting, Switched};
 use super::snapdir::Past;
@@ -65,23 +69,32 @@ impl Past {
         {
             return Some(Undoable::Deletion(Box::new(trash)));
         }
-        let mut newest = own.into_iter().rev();
-        while let Some(guard) = newest.next() {
-            match guard.provenance.reason {
-                Reason::Rollback | Reason::Promote | Reason::Undo => return Some(Undoable::Switch(guard)),
-                reason if is_of_change(reason) => return None,
-                Reason::After => {
-                    // Nothing comes between the two: if one is gone, the next is of another change.
-                    let before = newest.next().filter(|before| {
-                        before.id.0 + 1 == guard.id.0 && is_of_change(before.provenance.reason)
-                    })?;
-                    return Some(Undoable::Change(Box::new(GuardedChange { before, after: guard })));
-                }
-                _ => {}
-            }
-        }
-        None
+        undoable_of(own)
     }
+}
+
+/// What is taken back of a line that has these snapshots of its own, oldest first, if no deletion is.
+pub(super) fn undoable_of(mut own: Vec<SnapshotInfo>) -> Option<Undoable> {
+    own.retain(|s| !s.is_received);
+    let mut newest = own.into_iter().rev();
+    let guard = newest.find(|s| is_guard(s.provenance.reason)).filter(has_automatic_name)?;
+    match guard.provenance.reason {
+        Reason::Rollback | Reason::Promote | Reason::Undo => Some(Undoable::Switch(guard)),
+        Reason::After => {
+            // Nothing comes between the two: if one is gone, the next is of another change.
+            let before = newest
+                .next()
+                .filter(has_automatic_name)
+                .filter(|before| before.id.0 + 1 == guard.id.0 && is_of_change(before.provenance.reason))?;
+            Some(Undoable::Change(Box::new(GuardedChange { before, after: guard })))
+        }
+        _ => None,
+    }
+}
+
+/// True of what has the name that it was given by itself: who renames one wants to have it.
+pub(super) fn has_automatic_name(s: &SnapshotInfo) -> bool {
+    s.provenance.reason.name_prefix().is_some_and(|prefix| s.name.starts_with(prefix.as_bytes()))
 }
 
 /// True of what is made before or after something that can be taken back.

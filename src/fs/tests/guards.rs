@@ -333,3 +333,33 @@ fn a_step_does_not_take_the_place_of_what_undo_goes_back_to() {
     assert_eq!(names(&t), [b"base".to_vec(), second.name]);
     t.prove();
 }
+
+#[test]
+fn undo_goes_back_to_nothing_older_than_what_was_done_last() {
+    const EACH: u64 = 19 * MIB;
+    let t = T::with(128 * MIB, FsOptions::default());
+    t.put(ROOT, "small", b"x");
+    t.snapshot("base");
+    let first = guard(&t, Reason::Rollback);
+    let terms = HoldTerms { tag: "keep", after: None };
+    t.fs.hold_snapshot(ROOT, first.id, &terms, &Provenance::default()).unwrap();
+    let large = t.put(ROOT, "big", &bytes(1, EACH as usize));
+    t.fs.commit().unwrap();
+    let pair = [guard(&t, Reason::Merge), guard(&t, Reason::After)];
+    t.fs.unlink(&USER, ROOT, b"big").unwrap();
+    t.fs.forget(large);
+    pass(&t, 90);
+    // While the first is held, the last two stay: without them it would be what undo goes back to.
+    assert!(t.fs.may_free() < MIB, "{}", t.fs.may_free());
+    fill(&t, "fills it");
+    assert_eq!(guards(&t), 3);
+    let last = t.fs.last_undoable(ROOT).unwrap();
+    assert!(matches!(last, Some(Undoable::Change(change)) if change.before.id == pair[0].id));
+    // What somebody has named is left when the others go, and is not what was done last.
+    t.fs.rename_snapshot(&first.name, b"mine").unwrap();
+    pass(&t, 1);
+    assert!(fill(&t, "and more") + 3 * MIB >= EACH);
+    assert_eq!(names(&t), [b"base".to_vec(), b"mine".to_vec()]);
+    assert_eq!(t.fs.last_undoable(ROOT), Ok(None));
+    t.prove();
+}
