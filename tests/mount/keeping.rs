@@ -158,7 +158,7 @@ fn descriptions_are_given_to_what_is_there() {
     );
     p.ok(&["clone", "mnt", "c"]);
     let inherited = p.path(".clones/c/.snapshots/s");
-    refused(&p, &["set", "description=x", inherited.to_str().unwrap()], 1, &["s: not allowed"]);
+    refused(&p, &["set", "description=x", inherited.to_str().unwrap()], 1, &["s: it is another line's"]);
     p.umount();
     p.mount("ro");
     refused(&p, &["set", "description=x", &past("s")], 1, &["takes no changes"]);
