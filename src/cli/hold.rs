@@ -114,5 +114,5 @@ pub(super) fn look_at(path: &Path) -> Option<Arc<dyn Device>> {
 
 /// The identity of a store that may be held by others. None if it cannot be read.
 pub(super) fn identity_at(store: &Path) -> Option<[u8; 16]> {
-    Some(newest_superblock(&*look_at(store)?).ok()?.uuid)
+    Some(newest_superblock(&*look_at(store)?).ok()?.identity)
 }

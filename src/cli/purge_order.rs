@@ -66,7 +66,7 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
     }
     let asked = PathAsked { dir, names: request.path.names.clone() };
     let path = fs.path_in_line(&asked).map_err(|e| told(store, &e))?;
-    let snapshots = chosen(fs, dir, &request.snapshots)?;
+    let (snapshots, is_all) = chosen(fs, dir, &request.snapshots)?;
     for info in snapshots.iter().filter_map(|id| fs.volume().snapshot_info(*id)) {
         let Some(why) = fs.keeps_from_purge(&info) else { continue };
         let name = names::shown_bytes(&info.name);
@@ -74,7 +74,7 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
         return Err(Failure::new(Code::Busy, what));
     }
     let shown = names::shown_bytes(&path);
-    let (of_path, is_all) = (path.clone(), request.snapshots == b"all");
+    let of_path = path.clone();
     let asked = PurgeAsked { path, snapshots, all: request.all, dry_run: request.dry_run };
     let end = fs.purge(&asked).map_err(|e| match e {
         Error::NotFound => {
@@ -114,7 +114,7 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
             names::put_list(&mut object, "files", &files);
             let refused = !request.dry_run && !plan.is_empty();
             (object["purged"], object["refused"]) = (false.into(), refused.into());
-            object["inherited"] = inherited_with(fs, dir, of_path).into();
+            object["inherited"] = inherited_with(fs, dir, &of_path).into();
             Ok(object)
         }
         PurgeEnd::Purged(plan, wiped) => {
@@ -135,7 +135,7 @@ pub(super) fn answer(fs: &Fs, store: &Path, request: &PurgeRequest) -> Result<Va
             object["read_snapshots"] = wiped.read_snapshots.into();
             object["unfreed"] = wiped.has_unfreed.into();
             object["lacks_a_side"] = wiped.lacks_a_side.into();
-            let inherited = inherited_with(fs, dir, of_path);
+            let inherited = inherited_with(fs, dir, &of_path);
             // Whoever names snapshots wants no others.
             let is_left = is_all && !inherited.is_empty();
             (object["inherited"], object["is_left"]) = (inherited.into(), is_left.into());
@@ -210,8 +210,8 @@ fn told_plan(fs: &Fs, plan: &PurgePlan) -> Value {
 }
 
 /// The snapshots that words mean: `all`, or names, patterns, words for ages and ranges, with commas between. Those in the trash are part of
-/// all and of ranges, and are meant by the names that they had.
-fn chosen(fs: &Fs, dir: NodeId, words: &[u8]) -> Result<Vec<ViewId>, Failure> {
+/// all and of ranges, and are meant by the names that they had. True with it if all were meant.
+fn chosen(fs: &Fs, dir: NodeId, words: &[u8]) -> Result<(Vec<ViewId>, bool), Failure> {
     let fails = |e: Error| told_view(words, &e);
     let (own, trashed) = (fs.own_snapshots(dir).map_err(fails)?, fs.trashed_snapshots(dir).map_err(fails)?);
     let has = |all: &[SnapshotInfo], name: &[u8]| all.iter().any(|info| info.name == name);
@@ -231,7 +231,7 @@ fn chosen(fs: &Fs, dir: NodeId, words: &[u8]) -> Result<Vec<ViewId>, Failure> {
                     }
                 },
             )),
-            Some(_) => Ok(every().map(|info| info.id).collect()),
+            Some(_) => Ok((every().map(|info| info.id).collect(), true)),
         };
     }
     let find = |word: &[u8]| -> Result<ViewId, Failure> {
@@ -269,7 +269,7 @@ fn chosen(fs: &Fs, dir: NodeId, words: &[u8]) -> Result<Vec<ViewId>, Failure> {
             },
         }
     }
-    Ok(all.into_iter().collect())
+    Ok((all.into_iter().collect(), false))
 }
 
 /// Snapshots that a line shows and that are another's, oldest first.
@@ -279,12 +279,9 @@ fn inherited_of(fs: &Fs, dir: NodeId) -> Vec<SnapshotInfo> {
 }
 
 /// Those of them that have content under a path still, as they are to be named where they can be purged.
-fn inherited_with(fs: &Fs, dir: NodeId, path: Vec<u8>) -> Vec<Value> {
-    let has = |info: &SnapshotInfo| {
-        let asked = PurgeAsked { path: path.clone(), snapshots: vec![info.id], all: false, dry_run: true };
-        // What cannot be told does not undo what was done.
-        matches!(fs.purge(&asked), Ok(PurgeEnd::Planned(plan)) if !plan.is_empty())
-    };
+fn inherited_with(fs: &Fs, dir: NodeId, path: &[u8]) -> Vec<Value> {
+    // One that cannot be looked at may have it.
+    let has = |info: &SnapshotInfo| fs.has_content_at(info.id, path).unwrap_or(true);
     let all = inherited_of(fs, dir).into_iter().filter(has);
     let told = all.map(|info| {
         let mut object = json!({});

@@ -227,7 +227,7 @@ fn lost(old: &View, new: &View, put: &mut dyn FnMut(Ino, u64)) -> Result<()> {
             let Some(value) = value else { continue };
             let extent = Extent::decode(value).map_err(VolumeError::from)?;
             // What was purged is nowhere.
-            if old.is_purged(&extent) {
+            if !old.has_content_left(&extent) {
                 continue;
             }
             let reference = remap::reference(&extent);

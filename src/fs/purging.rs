@@ -4,7 +4,7 @@ use super::difference::Paths;
 use super::file_system::Fs;
 use super::past::{PurgeAsked, PurgeEnd};
 use super::past_of_path::PathAsked;
-use crate::format::Ino;
+use crate::format::{Ino, ViewId};
 use crate::ops::{Error, NodeId, NodeKind, Result};
 use crate::volume::SnapshotInfo;
 
@@ -12,6 +12,11 @@ impl Fs {
     /// Purges a path of a line from some of its own snapshots, or says what that would do.
     pub fn purge(&self, asked: &PurgeAsked) -> Result<PurgeEnd> {
         self.past.purge(asked)
+    }
+
+    /// True if a snapshot has content that was not purged in a file or symbolic link at a path, or below it.
+    pub fn has_content_at(&self, snapshot: ViewId, path: &[u8]) -> Result<bool> {
+        self.past.has_content_at(snapshot, path)
     }
 
     /// True if a purge was cut off, or some of it was out of reach, and it can go on now.

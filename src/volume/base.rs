@@ -209,7 +209,9 @@ impl Volume {
     pub fn brought_together_at(&self, guard: ViewId) -> Option<LineId> {
         let point = ViewId(guard.0.saturating_sub(1));
         let state = self.state.read();
-        state.lines.records().find(|line| line.base == Some(point)).map(|line| line.id)
+        // A clone that was made of that point has it as well.
+        let was_brought = |line: &&LineRecord| line.base == Some(point) && state.was_brought(line, point);
+        state.lines.records().find(was_brought).map(|line| line.id)
     }
 }
 

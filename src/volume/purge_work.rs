@@ -35,6 +35,11 @@ impl View {
         self.shared.places.is_purged(extent)
     }
 
+    /// True if some content of an extent was not purged.
+    pub fn has_content_left(&self, extent: &Extent) -> bool {
+        !extent.is_unwritten() && !self.shared.places.runs_left(extent).is_empty()
+    }
+
     /// Fails if some content of an extent was purged, or is about to be.
     pub(super) fn refuse_closed(&self, extent: &Extent) -> Result<()> {
         match self.shared.places.is_closed(extent) {

@@ -166,7 +166,7 @@ impl ThreeWay<'_> {
                 && (!other.times || is_later(&pair));
             take.attributes = attributes && !other.attributes || has_time;
             // The same bytes may lie elsewhere: that they are the same is known here alone.
-            take.times = is_alike && take.attributes;
+            take.times = is_alike && times && take.attributes && (!other.times || is_later(&pair));
             clashes.into_iter().try_for_each(|kind| self.clash(kind, ino))?;
             self.names(ino)?;
         }

@@ -320,6 +320,22 @@ impl PurgePlan {
     }
 }
 
+impl Past {
+    /// True if a snapshot has content that was not purged in a file or symbolic link at a path, or below it.
+    pub fn has_content_at(&self, snapshot: ViewId, path: &[u8]) -> Result<bool> {
+        let view = self.commits.heads.volume.snapshot(snapshot)?;
+        let Some(at) = find(&view, path)? else { return Ok(false) };
+        for (ino, _) in files_at(&view, &at, path)? {
+            let mut has_some = !view.stored_inline(ino)?.is_empty();
+            for_extents(&view, ino, |extent| has_some |= view.has_content_left(extent))?;
+            if has_some {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
 fn for_extents(view: &View, ino: Ino, mut f: impl FnMut(&crate::format::Extent)) -> Result<()> {
     let (from, to) = (Key::new(ino.0, Kind::Extent, 0), Key::new(ino.0, Kind::Extent, u64::MAX));
     for item in view.range(&from, &to) {

@@ -102,6 +102,21 @@ fn what_is_taken_back_parts_those_that_it_had_brought_together_and_no_others() {
 }
 
 #[test]
+fn what_is_taken_back_parts_no_clone_that_was_made_of_the_same_point() {
+    let t = lines("put a A; put b B", "write a 2", "write b 3");
+    let clone = NodeId::live(t.fs.volume().find_line(b"c").unwrap().slot.0, 1);
+    bring(&t, MergeWay::Rebase).unwrap();
+    // Nothing has changed since: it begins with the point that the other was brought together at.
+    t.mkdir(NodeId::clonedir(0), "d").unwrap();
+    let bases = || [b"c", b"d"].map(|name| t.fs.volume().find_line(name).unwrap().base);
+    assert!(bases()[0].is_some() && bases()[0] == bases()[1]);
+    t.fs.volume().set_base(t.fs.line_at(clone).unwrap(), None).unwrap();
+    let before = bases();
+    take_back(&t, clone);
+    assert_eq!(bases(), before);
+}
+
+#[test]
 fn a_change_is_taken_back_with_both_of_its_guards_or_not() {
     let t = T::new();
     play(&t, ROOT, "put a A");
