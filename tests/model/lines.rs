@@ -341,17 +341,15 @@ impl Model {
 
     /// The guards of what can be taken back of the line at hand: before, and of a change at once after it.
     pub fn last_undoable(&self) -> Option<(&Snapshot, Option<&Snapshot>)> {
-        let mut guards: Vec<_> = self.snapshots.iter().filter(|(_, s)| s.why != Why::Asked).collect();
-        guards.sort_by_key(|(_, s)| s.id);
-        // What somebody has named tells nothing of what was done last.
-        let is_automatic = |(name, _): &(&Vec<u8>, _)| name.starts_with(b"@");
-        let mut pop = || guards.pop().filter(is_automatic).map(|(_, s)| s);
-        let last = pop()?;
+        let mut guards: Vec<_> = self.snapshots.values().filter(|s| s.why != Why::Asked).collect();
+        guards.sort_by_key(|s| s.id);
+        let last = guards.pop()?;
         match last.why {
             Why::Switch => Some((last, None)),
             // Of a change both have to be there.
             Why::Changed => {
-                let before = pop().filter(|s| matches!(s.why, Why::Change(_)) && s.id + 1 == last.id)?;
+                let before =
+                    guards.pop().filter(|s| matches!(s.why, Why::Change(_)) && s.id + 1 == last.id)?;
                 Some((before, Some(last)))
             }
             Why::Change(_) | Why::Asked => None,

@@ -91,7 +91,7 @@ fn what_is_told_adds_up_and_what_is_planned_comes_true() {
     for (args, code, words) in [
         (&["plan", "mnt", "delete", "nothing"][..], 1, "nothing"),
         (&["plan", "mnt", "delete", ".clones/nothing"], 1, "no such clone"),
-        (&["plan", "mnt/.clones/x", "delete", "monday"], 1, "not allowed"),
+        (&["plan", "mnt/.clones/x", "delete", "monday"], 1, "another line's"),
         (&["plan", "mnt", "delete"], 2, "NAME"),
         (&["plan", "mnt", "free", "much"], 2, "no size"),
     ] {

@@ -4,9 +4,8 @@
 //! twice is done again. What was changed at once lies between two guards, and is taken back by another such change. What was deleted
 //! comes back from the trash, and is not deleted again by another undo.
 //!
-//! What was done last is told by the guards that are there, so the newest of them that go by themselves goes last (`guards`). One that
-//! somebody has renamed is his: it may be there long after those that came later have gone, so nothing is taken back by it, nor by what is
-//! older.
+//! What was done last is told by the guards that are there, whatever they are called: so the newest of them does not go by itself
+//! while an older one stays, which somebody holds or has named, that would be taken for it (`guards`).
 
 use super::rollback::{OpenForWriting, Switched};
 use super::snapdir::Past;
@@ -77,14 +76,13 @@ impl Past {
 pub(super) fn undoable_of(mut own: Vec<SnapshotInfo>) -> Option<Undoable> {
     own.retain(|s| !s.is_received);
     let mut newest = own.into_iter().rev();
-    let guard = newest.find(|s| is_guard(s.provenance.reason)).filter(has_automatic_name)?;
+    let guard = newest.find(|s| is_guard(s.provenance.reason))?;
     match guard.provenance.reason {
         Reason::Rollback | Reason::Promote | Reason::Undo => Some(Undoable::Switch(guard)),
         Reason::After => {
             // Nothing comes between the two: if one is gone, the next is of another change.
             let before = newest
                 .next()
-                .filter(has_automatic_name)
                 .filter(|before| before.id.0 + 1 == guard.id.0 && is_of_change(before.provenance.reason))?;
             Some(Undoable::Change(Box::new(GuardedChange { before, after: guard })))
         }
