@@ -118,7 +118,8 @@ impl StoreSides {
             MirrorOrder::Detach => self.detach()?,
             MirrorOrder::Verify => return self.verify(),
             MirrorOrder::Pause(paused) => {
-                self.told.pause(*paused, self.told.running.load(SeqCst) || self.mirror.label().is_some())?;
+                let has_side = self.told.running.load(SeqCst) || self.fs.volume().is_mirrored();
+                self.told.pause(*paused, has_side)?;
             }
             MirrorOrder::Rate(rate) => self.told.rate.store(*rate, SeqCst),
         }
@@ -532,6 +533,7 @@ impl StoreSides {
             }
         };
         self.set_mirrored(false)?;
+        self.told.forget_side();
         if let Some(side) = self.let_go() {
             if let Err(e) = mark::close(&side.timed(self.mirror.time_limit(), self.beside())) {
                 log::warn!("cannot mark the side that left as closed: {e}");

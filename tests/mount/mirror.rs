@@ -1304,6 +1304,12 @@ fn who_waits_for_a_filling_that_is_paused_is_told() {
     p.ok(&[&attach[..], &["--wait"]].concat());
     assert_eq!((&status(&p)["in_sync"], &status(&p)["paused"]), (&true.into(), &false.into()));
     assert_eq!(p.run(&["mirror", "resync", "mnt", "--wait"]).code, 0, "it is in sync");
+    // What was paused for the side that is split off is none of the next one's.
+    p.ok(&pause);
+    p.ok(&["mirror", "split", "mnt", "moment"]);
+    assert_eq!(status(&p)["paused"], false);
+    let said = p.run(&pause);
+    assert!(said.code == 1 && said.err.contains("no other side"), "{said:?}");
     p.umount();
     p.check();
 }
