@@ -97,8 +97,8 @@ impl Volume {
         self.check_writable()?;
         let mut turn = self.turn();
         let old = turn.hydrations.get(number).cloned().ok_or(VolumeError::NoSuchView)?;
-        // In the trash nothing of it changes, and no log says that it does.
-        turn.own_snapshot(old.view)?;
+        // In the trash, itself or with its line, nothing of it changes, and no log says that it does.
+        turn.of_line(turn.own_snapshot(old.view)?.line, old.view)?;
         let mut new = old.clone();
         change(&mut new);
         (new.number, new.view, new.store) = (old.number, old.view, old.store);
@@ -130,7 +130,9 @@ impl Volume {
         }
         let trouble = trouble.as_bytes()[..end].to_vec();
         // What is in the trash is held by nothing.
-        let hold = hold.filter(|_| turn.own_snapshot(old.view).is_ok()).unwrap_or(old.hold);
+        let line = turn.own_snapshot(old.view).map(|record| record.line);
+        let is_there = line.and_then(|line| turn.of_line(line, old.view)).is_ok();
+        let hold = hold.filter(|_| is_there).unwrap_or(old.hold);
         let new = HydrationRecord { done_bytes, about_bytes, trouble, hold, ..old.clone() };
         if new != old && self.reserve_records(&turn, 1, ReserveFor::Write).is_ok() {
             turn.alone().set_hydration(new);
